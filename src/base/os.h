@@ -1,0 +1,41 @@
+/* os.h - the one door to the operating system. os_posix.c and os_wasm.c implement it; the browser
+ * has no files, so there the file functions are absent and rooms 0-3 do not call them on their own. */
+#ifndef NIGH_OS_H
+#define NIGH_OS_H
+
+#include "base/base.h"
+
+/* ---- heap, for memory.c only ---- */
+void *nigh_os_heap_take(size_t bytes);          /* 64-byte aligned; bytes a multiple of 64; NULL when none */
+void nigh_os_heap_give(void *p);
+
+/* ---- big blocks: weights and caches, on 2 MiB pages where the system gives them ---- */
+void *nigh_os_pages_take(size_t bytes);         /* zeroed; NULL when there is none */
+void nigh_os_pages_give(void *p, size_t bytes); /* accepts NULL */
+
+/* ---- time ---- */
+uint64_t nigh_os_now_ns(void);                  /* monotonic */
+uint64_t nigh_os_unix_ms(void);                 /* wall clock, UTC */
+
+/* ---- processor: flags of kernel/kernel.h, 0 for plain C ---- */
+size_t nigh_os_cpu_count(void);                 /* threads this process may run on, at least 1 */
+size_t nigh_os_rss_bytes(void);                 /* resident now; 0 when unknown */
+size_t nigh_os_rss_peak_bytes(void);            /* largest resident size so far; 0 when unknown */
+size_t nigh_os_memory_available_bytes(void);    /* what may still be taken without swapping; 0 when unknown */
+const char *nigh_os_env(const char *name);      /* NULL when unset */
+NIGH_CHECK bool nigh_os_random(void *out, size_t bytes);
+
+/* ---- files ---- */
+typedef struct { nigh_str bytes; int fd; } nigh_file;
+/* Maps a regular file read-only. Fails: ENOENT, EINVAL (not a regular file), EIO, ENOMEM. An empty file maps to length 0. */
+NIGH_CHECK nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *err);
+/* Tells the system that these bytes of the mapping are not needed again soon. */
+void nigh_file_drop(nigh_file *f, size_t offset, size_t bytes);
+void nigh_file_close(nigh_file *f);
+/* Reads a whole file, stdin when path is "-". Fails with ERANGE over the buffer's limit. */
+NIGH_CHECK nigh_status nigh_file_read(nigh_buf *out, const char *path, nigh_err *err);
+/* Whole or not at all: temp + fsync + rename + fsync of the folder. */
+NIGH_CHECK nigh_status nigh_file_write(const char *path, nigh_str bytes, nigh_err *err);
+bool nigh_file_exists(const char *path);
+
+#endif

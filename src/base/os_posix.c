@@ -1,0 +1,188 @@
+/* os_posix.c - os.h on Linux and other POSIX systems: heap, pages, clocks, files. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/os.h"
+
+void *nigh_os_heap_take(size_t bytes) { return aligned_alloc(64, bytes); }
+void nigh_os_heap_give(void *p) { free(p); }
+
+enum { HUGE_PAGE = 2 << 20 };
+
+void *nigh_os_pages_take(size_t bytes) {
+    size_t total;
+    if (bytes == 0 || !nigh_add(bytes, HUGE_PAGE, &total)) return NULL;
+    uint8_t *p = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    /* Trim to a 2 MiB boundary in front, so that the kernel can use huge pages from the start. */
+    size_t lead = (size_t)(-(uintptr_t)p & (HUGE_PAGE - 1));
+    size_t kept = nigh_round_up(bytes, 4096);
+    if (lead) munmap(p, lead);
+    if (total - lead > kept) munmap(p + lead + kept, total - lead - kept);
+    madvise(p + lead, kept, MADV_HUGEPAGE);
+    return p + lead;
+}
+
+void nigh_os_pages_give(void *p, size_t bytes) {
+    if (p) munmap(p, nigh_round_up(bytes, 4096));
+}
+
+static uint64_t clock_ns(clockid_t which) {
+    struct timespec t;
+    clock_gettime(which, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t nigh_os_now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+uint64_t nigh_os_unix_ms(void) { return clock_ns(CLOCK_REALTIME) / 1000000u; }
+
+size_t nigh_os_cpu_count(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return (size_t)CPU_COUNT(&set);
+    return 1;
+}
+
+/* The number after `key` in a small text file of /proc, in kB; 0 when it is not there. */
+static size_t proc_kb(const char *path, const char *key) {
+    char line[256];
+    size_t found = 0, key_len = strlen(key);
+    FILE *f = fopen(path, "re");
+    if (!f) return 0;
+    while (!found && fgets(line, sizeof line, f)) {
+        if (strncmp(line, key, key_len) != 0) continue;
+        for (const char *p = line + key_len; *p; p++) if (*p >= '0' && *p <= '9') found = found * 10 + (size_t)(*p - '0');
+    }
+    fclose(f);
+    return found;
+}
+
+size_t nigh_os_rss_bytes(void) { return proc_kb("/proc/self/status", "VmRSS:") * 1024; }
+size_t nigh_os_memory_available_bytes(void) { return proc_kb("/proc/meminfo", "MemAvailable:") * 1024; }
+
+size_t nigh_os_rss_peak_bytes(void) {
+    struct rusage u;
+    return getrusage(RUSAGE_SELF, &u) == 0 ? (size_t)u.ru_maxrss * 1024 : 0;
+}
+
+const char *nigh_os_env(const char *name) { return getenv(name); }
+
+bool nigh_os_random(void *out, size_t bytes) {
+    uint8_t *p = out;
+    while (bytes) {
+        ssize_t n = getrandom(p, bytes, 0);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        p += n;
+        bytes -= (size_t)n;
+    }
+    return true;
+}
+
+/* ---- files ---- */
+
+static nigh_status open_failed(nigh_err *err, const char *path) {
+    if (errno == ENOENT || errno == ENOTDIR) return nigh_failf(err, NIGH_ENOENT, 0, "%s: no such file", path);
+    return nigh_failf(err, NIGH_EIO, 0, "%s: cannot be opened: %s", path, strerror(errno));
+}
+
+nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *err) {
+    struct stat st;
+    *f = (nigh_file){ .fd = -1 };
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) return open_failed(err, path);
+    nigh_status status = NIGH_OK;
+    if (fstat(fd, &st) != 0) status = nigh_failf(err, NIGH_EIO, 0, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode)) status = nigh_failf(err, NIGH_EINVAL, 0, "%s: not a regular file", path);
+    else if (st.st_size > 0) {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) status = nigh_failf(err, NIGH_ENOMEM, 0, "%s: cannot be mapped: %s", path, strerror(errno));
+        else f->bytes = (nigh_str){ p, (size_t)st.st_size };
+    }
+    if (status != NIGH_OK) close(fd);
+    else f->fd = fd;
+    return status;
+}
+
+void nigh_file_drop(nigh_file *f, size_t offset, size_t bytes) {
+    size_t begin = nigh_round_up(offset, 4096), end = (offset + bytes) & ~(size_t)4095;
+    if (end > begin && end <= f->bytes.len) madvise((void *)(uintptr_t)(f->bytes.ptr + begin), end - begin, MADV_DONTNEED);
+}
+
+void nigh_file_close(nigh_file *f) {
+    if (f->bytes.len) munmap((void *)(uintptr_t)f->bytes.ptr, f->bytes.len);
+    if (f->bytes.len || f->fd > 0) close(f->fd);
+    *f = (nigh_file){ .fd = -1 };
+}
+
+nigh_status nigh_file_read(nigh_buf *out, const char *path, nigh_err *err) {
+    bool is_stdin = strcmp(path, "-") == 0;
+    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return open_failed(err, path);
+    nigh_status status = NIGH_OK;
+    for (;;) {
+        char piece[65536];
+        ssize_t n = read(fd, piece, sizeof piece);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) status = nigh_failf(err, NIGH_EIO, out->len, "%s: %s", path, strerror(errno));
+        if (n <= 0) break;
+        status = nigh_buf_add(out, (nigh_str){ piece, (size_t)n });
+        if (status != NIGH_OK) {
+            nigh_failf(err, status, out->len, "%s: %s (%zu bytes)", path, nigh_status_text(status), out->limit);
+            break;
+        }
+    }
+    if (!is_stdin) close(fd);
+    return status;
+}
+
+static bool write_all(int fd, nigh_str bytes) {
+    while (bytes.len) {
+        ssize_t n = write(fd, bytes.ptr, bytes.len);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        bytes.ptr += n;
+        bytes.len -= (size_t)n;
+    }
+    return true;
+}
+
+static bool sync_folder_of(const char *path) {
+    char folder[4096];
+    size_t n = strlen(path);
+    while (n && path[n - 1] != '/') n--;
+    if (n >= sizeof folder) return false;
+    memcpy(folder, n ? path : ".", n ? n : 1);
+    folder[n ? n : 1] = '\0';
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool ok = fsync(fd) == 0 || errno == EINVAL;
+    close(fd);
+    return ok;
+}
+
+nigh_status nigh_file_write(const char *path, nigh_str bytes, nigh_err *err) {
+    char temp[4096];
+    if (nigh_format(temp, sizeof temp, "%s.%d.tmp", path, (int)getpid()) >= sizeof temp)
+        return nigh_fail(err, NIGH_ERANGE, 0, "the path is too long");
+    int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0) return nigh_failf(err, NIGH_EIO, 0, "%s: cannot be created: %s", temp, strerror(errno));
+    bool ok = write_all(fd, bytes) && fsync(fd) == 0;
+    ok = close(fd) == 0 && ok;
+    ok = ok && rename(temp, path) == 0 && sync_folder_of(path);
+    if (ok) return NIGH_OK;
+    int why = errno;
+    unlink(temp);
+    return nigh_failf(err, NIGH_EIO, 0, "%s: cannot be written: %s", path, strerror(why));
+}
+
+bool nigh_file_exists(const char *path) { return access(path, R_OK) == 0; }

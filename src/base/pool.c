@@ -1,0 +1,155 @@
+/* pool.c - see pool.h.
+ * One atomic word hands out work: `next` counts chunks already taken. A call raises `generation`; a
+ * worker that sees a new generation takes chunks until none is left, then reports itself done.
+ * Waiting is a short spin (SPIN_NS), then a condition variable: on a busy machine spinning would only
+ * take the core away from the thread that is being waited for. */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/os.h"
+#include "base/pool.h"
+
+enum { POOL_THREADS_MAX = 256 };
+
+struct nigh_pool {
+    size_t size;
+    nigh_pool_fn *fn;
+    void *ud;
+    size_t count, grain;
+    _Alignas(64) atomic_size_t next;
+    _Alignas(64) atomic_size_t generation;
+    _Alignas(64) atomic_size_t running;      /* workers that have not finished this generation */
+    atomic_size_t sleepers;                  /* workers inside pthread_cond_wait */
+    atomic_bool caller_sleeps, stop;
+    pthread_mutex_t lock;
+    pthread_cond_t wake, done;
+    size_t started;
+    pthread_t threads[POOL_THREADS_MAX];
+};
+
+typedef struct { nigh_pool *pool; size_t worker; } start_arg;
+
+#define SPIN_NS 30000u
+
+static void relax(void) {
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+    __builtin_ia32_pause();
+#endif
+}
+
+static void take_chunks(nigh_pool *p, size_t worker) {
+    size_t chunks = (p->count + p->grain - 1) / p->grain;
+    for (;;) {
+        size_t chunk = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
+        if (chunk >= chunks) return;
+        size_t begin = chunk * p->grain;
+        p->fn(p->ud, worker, begin, nigh_min(begin + p->grain, p->count));
+    }
+}
+
+static size_t wait_for_work(nigh_pool *p, size_t seen) {
+    uint64_t until = nigh_os_now_ns() + SPIN_NS;
+    size_t now;
+    for (unsigned i = 0; (now = atomic_load_explicit(&p->generation, memory_order_acquire)) == seen; i++) {
+        relax();
+        if ((i & 63) != 63 || nigh_os_now_ns() < until) continue;
+        pthread_mutex_lock(&p->lock);
+        atomic_fetch_add(&p->sleepers, 1);
+        while ((now = atomic_load(&p->generation)) == seen) pthread_cond_wait(&p->wake, &p->lock);
+        atomic_fetch_sub(&p->sleepers, 1);
+        pthread_mutex_unlock(&p->lock);
+        break;
+    }
+    return now;
+}
+
+static void report_done(nigh_pool *p) {
+    if (atomic_fetch_sub(&p->running, 1) != 1 || !atomic_load(&p->caller_sleeps)) return;
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_signal(&p->done);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void *worker_main(void *arg) {
+    start_arg start = *(start_arg *)arg;
+    nigh_pool *p = start.pool;
+    nigh_free(arg);
+    for (size_t seen = 0;;) {
+        seen = wait_for_work(p, seen);
+        if (atomic_load(&p->stop)) return NULL;
+        take_chunks(p, start.worker);
+        report_done(p);
+    }
+}
+
+nigh_pool *nigh_pool_new(size_t threads) {
+    if (threads == 0) threads = nigh_os_cpu_count();
+    threads = nigh_min(threads, POOL_THREADS_MAX);
+    nigh_pool *p = nigh_alloc(1, sizeof *p);
+    if (!p) return NULL;
+    p->size = threads;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    pthread_cond_init(&p->done, NULL);
+    for (size_t i = 1; i < threads; i++) {
+        start_arg *arg = nigh_alloc(1, sizeof *arg);
+        if (arg) *arg = (start_arg){ p, i };
+        if (!arg || pthread_create(&p->threads[i], NULL, worker_main, arg) != 0) {
+            nigh_free(arg);
+            nigh_pool_free(p);
+            return NULL;
+        }
+        p->started = i;
+    }
+    return p;
+}
+
+static void wake_workers(nigh_pool *p) {
+    atomic_fetch_add(&p->generation, 1);
+    if (atomic_load(&p->sleepers) == 0) return;
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void nigh_pool_free(nigh_pool *p) {
+    if (!p) return;
+    atomic_store(&p->stop, true);
+    wake_workers(p);
+    for (size_t i = 1; i <= p->started; i++) pthread_join(p->threads[i], NULL);
+    pthread_cond_destroy(&p->done);
+    pthread_cond_destroy(&p->wake);
+    pthread_mutex_destroy(&p->lock);
+    nigh_free(p);
+}
+
+size_t nigh_pool_size(const nigh_pool *p) { return p ? p->size : 1; }
+
+static void wait_for_workers(nigh_pool *p) {
+    uint64_t until = nigh_os_now_ns() + SPIN_NS;
+    for (unsigned i = 0; atomic_load_explicit(&p->running, memory_order_acquire) != 0; i++) {
+        relax();
+        if ((i & 63) != 63 || nigh_os_now_ns() < until) continue;
+        pthread_mutex_lock(&p->lock);
+        atomic_store(&p->caller_sleeps, true);
+        while (atomic_load(&p->running) != 0) pthread_cond_wait(&p->done, &p->lock);
+        atomic_store(&p->caller_sleeps, false);
+        pthread_mutex_unlock(&p->lock);
+        return;
+    }
+}
+
+void nigh_pool_run(nigh_pool *p, nigh_pool_fn *fn, void *ud, size_t count, size_t grain) {
+    if (grain == 0) grain = 1;
+    if (count == 0) return;
+    if (!p || p->size == 1 || count <= grain) { fn(ud, 0, 0, count); return; }
+    p->fn = fn;
+    p->ud = ud;
+    p->count = count;
+    p->grain = grain;
+    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+    atomic_store_explicit(&p->running, p->size - 1, memory_order_relaxed);
+    wake_workers(p);
+    take_chunks(p, 0);
+    wait_for_workers(p);
+}

@@ -1,0 +1,22 @@
+/* pool.h - threads that split one call over rows.
+ * One caller at a time. Work is handed out in chunks of `grain`, dynamically, so a busy core does not
+ * stop the other; between calls the workers spin briefly, then sleep. What is computed may not depend
+ * on how the range is cut. A NULL pool is a plain loop (the browser). */
+#ifndef NIGH_POOL_H
+#define NIGH_POOL_H
+
+#include "base/base.h"
+
+typedef struct nigh_pool nigh_pool;
+
+/* worker: 0..nigh_pool_size()-1, for scratch memory of one's own. */
+typedef void nigh_pool_fn(void *ud, size_t worker, size_t begin, size_t end);
+
+/* threads: 0 = one for each core this process may use; 1 gives a pool without extra threads. NULL when out of memory. */
+nigh_pool *nigh_pool_new(size_t threads);
+void nigh_pool_free(nigh_pool *p);
+size_t nigh_pool_size(const nigh_pool *p);      /* 1 for NULL */
+/* Calls fn until 0..count is done; returns when every part is. grain 0 counts as 1. */
+void nigh_pool_run(nigh_pool *p, nigh_pool_fn *fn, void *ud, size_t count, size_t grain);
+
+#endif

@@ -1,0 +1,108 @@
+/* kernel.h - numbers in, numbers out: the arithmetic of the engine, one table of functions per ISA.
+ *
+ * THE CONTRACT. Plain C (kernel_ref.c) is the definition. Every ISA gives the same bits, for every
+ * input, every batch and every split of the rows. So: no fused multiply-add, no re-association, and
+ * - a product with quantised weights is exact int32 inside a block of 32 columns, times one f32 scale,
+ *   and blocks are added to the f32 sum of the row in rising order (see matmul below);
+ * - a product with f32/f16/bf16 weights is one f32 sum per row over the columns in rising order;
+ * - sums inside norms and softmax keep 16 partial sums (element i goes to partial i mod 16), which are
+ *   added as a fixed tree: 8 apart, 4, 2, 1;
+ * - exp, tanh, erf and the like are fixed sequences of + - * / on f32 (math.h of this room).
+ * Lanes of a vector are therefore always OUTPUT rows (or the 16 partials), never pieces of one sum.
+ *
+ * A kernel cannot fail, allocate, or see a struct of the model. Nothing here is shared or global. */
+#ifndef NIGH_KERNEL_H
+#define NIGH_KERNEL_H
+
+#include "base/base.h"
+#include "kernel/quant.h"
+
+enum { NIGH_ROWS = 16 };            /* rows of a weight matrix that lie interleaved: one group      */
+enum { NIGH_BLOCK = 32 };           /* columns of a quantised block of activations                   */
+
+/* What the processor can do (kernel_cpu.c). Each bit includes those below it. */
+enum { NIGH_CPU_AVX2 = 1, NIGH_CPU_AVX512 = 2 /* F BW VL DQ VNNI */ };
+
+/* A weight matrix laid out for the kernels: ceil(rows / 16) groups, each of group_bytes, 64-byte
+ * aligned; rows that do not exist are zero. The layout of each type is in docs/format-packed.md.
+ * out = W x: rows = outputs, cols = inputs. */
+typedef struct {
+    nigh_type type;
+    size_t rows, cols, group_bytes;
+    const uint8_t *data;
+} nigh_mat;
+
+/* Bytes of one packed group of 16 rows of `cols` columns (a multiple of 64); 0 when the type is not known or cols does not fit
+ * the type's block. cols < 2^31. */
+size_t nigh_mat_group_bytes(nigh_type type, size_t cols);
+/* Packs rows first..first+15 (fewer at the end) of a GGUF matrix into one group. src: the whole matrix as it stands in the file. */
+void nigh_mat_pack(nigh_type type, size_t rows, size_t cols, const uint8_t *src, size_t group_idx, uint8_t *dst);
+/* One row as f32, from the packed form: the same values that nigh_dequantize gives. out: [cols] */
+void nigh_mat_row(const nigh_mat *m, size_t row, float *out);
+
+/* Activations of `count` tokens. x is used by f32/f16/bf16 weights, q/scale/sum by quantised ones.
+ * A block of 32: scale = max|x| / 127, q = round-half-even(x * (127 / max|x|)), 0 when max is 0. cols of quantised weights are a
+ * multiple of 32. NaN gives q = -127..127, never undefined behaviour. */
+typedef struct {
+    size_t cols, count;
+    const float *x;                 /* [count][cols]                                                 */
+    int8_t *q;                      /* [count][cols]                                                 */
+    float *scale;                   /* [count][cols / 32]                                            */
+    int32_t *sum;                   /* [count][cols / 16]: sums of 16 q each                         */
+} nigh_acts;
+
+/* Attention of `count` queries that share one key/value head. Sums: score = sum over d in rising order; the softmax maximum is exact;
+ * exp sums in 16 partials by key index mod 16; out = sum over keys in rising order, then one multiplication by 1/sum. */
+typedef struct {
+    size_t count;                   /* queries: several heads of a group, several tokens             */
+    size_t head_dim;                /* a multiple of 8 is fast, any is right                         */
+    const float *const *q;          /* [count] -> [head_dim], already scaled                         */
+    float *const *out;              /* [count] -> [head_dim]                                         */
+    const uint32_t *begin, *end;    /* [count]: keys begin..end-1 are seen, begin < end              */
+    const uint32_t *pos;            /* [count]: the query's own position (for alibi)                 */
+    const float *slope;             /* [count] alibi slope: score -= slope * |pos - key|; or NULL    */
+    float softcap;                  /* 0: none; else score = c * tanh(score / c), before alibi       */
+    const float *k;                 /* [ceil(keys/16)][head_dim][16]: keys in groups of 16           */
+    const float *v;                 /* [keys][v_stride]                                              */
+    size_t v_stride;
+    float *scratch;                 /* count * (16-rounded largest end) floats                       */
+} nigh_attn;
+
+typedef struct nigh_kernels {
+    const char *name;               /* "scalar", "avx2", "avx512" */
+
+    /* Fills q, scale, sum of tokens begin..end-1 from x. */
+    void (*quantize)(const nigh_acts *a, size_t begin, size_t end);
+
+    /* out[t * out_stride + r] for all tokens t of `a` and the rows r of groups begin..end-1 (rows past m->rows are not written).
+     * Quantised: for each block b of 32 columns in rising order
+     *     acc += (float)isum * (dw * da)         isum: exact int32 over the block, sub-scales of 16 included
+     *     acc += (float)msum * (mw * da)         only for types with a minimum (Q4_1 Q5_1 Q4_K Q5_K Q2_K)
+     * with dw, mw and the exact meaning of isum, msum per type in docs/format-packed.md. */
+    void (*matmul)(const nigh_mat *m, const nigh_acts *a, float *out, size_t out_stride, size_t begin, size_t end);
+
+    /* out = x / rms(x) * w.  w may be NULL (all 1).  out may be x. */
+    void (*rmsnorm)(float *out, const float *x, const float *w, size_t n, float eps);
+    /* out = (x - mean) / sqrt(var + eps) * w + b.  b may be NULL.  out may be x. */
+    void (*layernorm)(float *out, const float *x, const float *w, const float *b, size_t n, float eps);
+    void (*add)(float *x, const float *y, size_t n);                 /* x += y                        */
+    void (*scale)(float *x, float by, size_t n);                     /* x *= by                       */
+    void (*silu_mul)(float *gate, const float *up, size_t n);        /* gate = silu(gate) * up        */
+    void (*gelu_mul)(float *gate, const float *up, size_t n);        /* tanh form                     */
+    void (*gelu)(float *x, size_t n);                                /* tanh form                     */
+    void (*softcap)(float *x, float cap, size_t n);                  /* x = cap * tanh(x / cap)       */
+    /* x = softmax(x); the sum in 16 partials. */
+    void (*softmax)(float *x, size_t n);
+    /* Rotates the first 2 * half values of one head. cos, sin: [half].
+     * adjacent: pairs (2i, 2i+1) (llama); else (i, i + half) (all others). */
+    void (*rope)(float *x, const float *cos, const float *sin, size_t half, bool adjacent);
+    void (*attend)(const nigh_attn *a);
+} nigh_kernels;
+
+unsigned nigh_cpu_detect(void);                                      /* flags of this processor       */
+/* Fills every slot with plain C, then overrides what `cpu` allows. cpu: found flags & mask, so tests can lower it. */
+void nigh_kernels_init(nigh_kernels *k, unsigned cpu);
+/* "scalar" -> 0, "avx2" -> AVX2, "avx512" -> both; false for any other word. */
+bool nigh_cpu_parse(nigh_str name, unsigned *flags);
+
+#endif

@@ -1,0 +1,112 @@
+/* test_base.c - strings, formatting, buffers, the reader, memory and the thread pool. */
+#include <stdatomic.h>
+
+#include "base/base.h"
+#include "base/os.h"
+#include "base/pool.h"
+#include "test.h"
+
+static void test_str(void) {
+    const struct { nigh_str a, b; bool want; } cases[] = {
+        { NIGH_STR(""), NIGH_STR(""), true }, { NIGH_STR("ab"), NIGH_STR("abc"), false }, { NIGH_STR("a\0b"), NIGH_STR("a\0c"), false } };
+    for (size_t i = 0; i < NIGH_COUNT(cases); i++) CHECK(nigh_str_eq(cases[i].a, cases[i].b) == cases[i].want);
+    CHECK(nigh_str_find(NIGH_STR("aaab"), NIGH_STR("ab"), 0) == 2);
+    CHECK(nigh_str_find(NIGH_STR("aaab"), NIGH_STR("b"), 3) == 3);
+    CHECK(nigh_str_find(NIGH_STR("ab"), NIGH_STR("abc"), 0) == SIZE_MAX);
+    CHECK(nigh_str_find(NIGH_STR("ab"), NIGH_STR(""), 2) == 2);
+    CHECK(nigh_str_eq(nigh_str_trim(NIGH_STR(" \t x y\n")), NIGH_STR("x y")));
+    CHECK(nigh_str_cmp(NIGH_STR("a"), NIGH_STR("ab")) < 0);
+}
+
+static void test_numbers(void) {
+    int64_t i = 0;
+    double d = 0;
+    CHECK(nigh_str_to_i64(NIGH_STR("-9223372036854775808"), &i) && i == INT64_MIN);
+    CHECK(!nigh_str_to_i64(NIGH_STR("9223372036854775808"), &i));
+    CHECK(!nigh_str_to_i64(NIGH_STR(""), &i) && !nigh_str_to_i64(NIGH_STR("-"), &i) && !nigh_str_to_i64(NIGH_STR("1 "), &i));
+    CHECK(nigh_str_to_f64(NIGH_STR("0.7"), &d) && d == 0.7);
+    CHECK(nigh_str_to_f64(NIGH_STR("-1.5e-3"), &d) && d == -1.5e-3);
+    CHECK(nigh_str_to_f64(NIGH_STR("1e400"), &d) && d > 1e300);
+    CHECK(!nigh_str_to_f64(NIGH_STR("1."), &d) && !nigh_str_to_f64(NIGH_STR(".5"), &d) && !nigh_str_to_f64(NIGH_STR("nan"), &d));
+}
+
+static void test_format(void) {
+    char text[64];
+    CHECK(nigh_format(text, sizeof text, "%s|%5d|%-4u|%04x|%zu", "a", -7, 3u, 0xbeu, (size_t)9) == 19);
+    CHECK(strcmp(text, "a|   -7|3   |00be|9") == 0);
+    nigh_format(text, sizeof text, "%.2f %.0f %f %.*s%%", 1.005, 2.5, -0.25, 2, "xyz");
+    CHECK_MSG(strcmp(text, "1.00 3 -0.250000 xy%") == 0 || strcmp(text, "1.01 3 -0.250000 xy%") == 0, "%s", text);
+    CHECK(nigh_format(text, 4, "%s", "abcdef") == 6 && strcmp(text, "abc") == 0);
+    nigh_format(text, sizeof text, "%lld %llu", (long long)INT64_MIN, (unsigned long long)UINT64_MAX);
+    CHECK(strcmp(text, "-9223372036854775808 18446744073709551615") == 0);
+}
+
+static void test_buf(void) {
+    nigh_buf b = NIGH_BUF(10);
+    CHECK(nigh_buf_add(&b, NIGH_STR("12345678")) == NIGH_OK);
+    CHECK(nigh_buf_add(&b, NIGH_STR("abc")) == NIGH_ERANGE && b.len == 8);
+    CHECK(nigh_buf_addf(&b, "%d", 42) == NIGH_OK && nigh_str_eq(nigh_buf_str(&b), NIGH_STR("1234567842")));
+    nigh_buf_release(&b);
+    CHECK(b.len == 0 && b.ptr == NULL);
+}
+
+static void test_reader(void) {
+    nigh_reader r = nigh_reader_of(NIGH_STR("\x01\x02\x03"));
+    CHECK(nigh_read_uint(&r, 2) == 0x0201 && !r.bad);
+    CHECK(nigh_read_uint(&r, 2) == 0 && r.bad);
+    CHECK(nigh_read_uint(&r, 1) == 0 && nigh_reader_pos(&r) == 2);
+}
+
+static void test_memory(void) {
+    size_t before = nigh_alloc_live_bytes();
+    uint8_t *p = nigh_alloc(3, 7);
+    CHECK(p && (uintptr_t)p % 64 == 0 && p[0] == 0 && p[20] == 0);
+    CHECK(nigh_alloc_live_bytes() == before + 21);
+    CHECK(nigh_alloc(SIZE_MAX / 2, 3) == NULL && nigh_alloc(SIZE_MAX - 8, 1) == NULL);
+    nigh_alloc_fail_at(2, false);
+    void *a = nigh_alloc(1, 1), *b = nigh_alloc(1, 1), *c = nigh_alloc(1, 1);
+    CHECK(a && !b && c);
+    nigh_free(a);
+    nigh_free(c);
+    nigh_free(p);
+    CHECK(nigh_alloc_live_bytes() == before);
+}
+
+static atomic_size_t pool_sum;
+static void add_range(void *ud, size_t worker, size_t begin, size_t end) {
+    (void)ud;
+    (void)worker;
+    size_t part = 0;
+    for (size_t i = begin; i < end; i++) part += i;
+    atomic_fetch_add(&pool_sum, part);
+}
+
+static void test_pool(void) {
+    const size_t sizes[] = { 1, 2, 3 };
+    for (size_t s = 0; s < NIGH_COUNT(sizes); s++) {
+        nigh_pool *p = nigh_pool_new(sizes[s]);
+        CHECK(p && nigh_pool_size(p) == sizes[s]);
+        for (size_t n = 0; n < 400; n++) {
+            atomic_store(&pool_sum, 0);
+            nigh_pool_run(p, add_range, NULL, n, 1 + n % 7);
+            CHECK(atomic_load(&pool_sum) == (n ? n * (n - 1) / 2 : 0));
+        }
+        nigh_pool_free(p);
+    }
+}
+
+static void test_files(void) {
+    char path[64];
+    nigh_err err;
+    nigh_file f;
+    nigh_format(path, sizeof path, "/tmp/nigh-test-%d", (int)getpid());
+    CHECK(nigh_file_write(path, NIGH_STR("hello"), &err) == NIGH_OK);
+    CHECK(nigh_file_open(&f, path, &err) == NIGH_OK && nigh_str_eq(f.bytes, NIGH_STR("hello")));
+    nigh_file_close(&f);
+    unlink(path);
+    CHECK(nigh_file_open(&f, path, &err) == NIGH_ENOENT);
+    CHECK(nigh_file_open(&f, "/dev/zero", &err) == NIGH_EINVAL);
+    CHECK(nigh_file_open(&f, "/", &err) == NIGH_EINVAL);
+}
+
+TEST_MAIN(T(test_str), T(test_numbers), T(test_format), T(test_buf), T(test_reader), T(test_memory), T(test_pool), T(test_files))

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs test programs one after the other and ends with one counted line over all of them:
+#     N passed, N failed, N skipped
+# usage: tools/run_tests.sh PROGRAM...      A program counts by its own last line; one that dies counts as failed.
+set -u
+passed=0 failed=0 skipped=0
+for program in "$@"; do
+    name=$(basename "$program")
+    start=$(date +%s%N)
+    out=$("$program" 2>&1)
+    code=$?
+    ms=$((($(date +%s%N) - start) / 1000000))
+    line=$(printf '%s\n' "$out" | grep -aE '[0-9]+ passed, [0-9]+ failed' | tail -n 1)
+    p=$(printf '%s' "$line" | sed -nE 's/.*[^0-9]([0-9]+) passed.*/\1/p')
+    f=$(printf '%s' "$line" | sed -nE 's/.* ([0-9]+) failed.*/\1/p')
+    s=$(printf '%s' "$line" | sed -nE 's/.* ([0-9]+) skipped.*/\1/p')
+    if [ -z "$line" ] || { [ "$code" != 0 ] && [ "${f:-0}" = 0 ]; }; then f=$((${f:-0} + 1)); fi
+    passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0})) skipped=$((skipped + ${s:-0}))
+    if [ "${f:-0}" != 0 ]; then
+        printf '%s\n' "$out" | tail -n 60
+        echo "FAILED $name (exit $code); repeat with: $program"
+    else
+        printf '%s\n' "$out" | grep -a '^  skipped' | head -n 10
+        printf '%-28s %5s passed %5s skipped %7d ms\n' "$name" "${p:-0}" "${s:-0}" "$ms"
+    fi
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
