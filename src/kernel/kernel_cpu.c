@@ -1,0 +1,22 @@
+/* kernel_cpu.c - which instruction sets this processor has, and the words that lower the choice. */
+#include "kernel/kernel.h"
+
+unsigned nigh_cpu_detect(void) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("f16c")) return 0;
+    bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
+             && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+    return wide ? NIGH_CPU_AVX2 | NIGH_CPU_AVX512 : NIGH_CPU_AVX2;
+#else
+    return 0;
+#endif
+}
+
+bool nigh_cpu_parse(nigh_str name, unsigned *flags) {
+    static const struct { nigh_str name; unsigned flags; } names[] = {
+        { { "scalar", 6 }, 0 }, { { "avx2", 4 }, NIGH_CPU_AVX2 }, { { "avx512", 6 }, NIGH_CPU_AVX2 | NIGH_CPU_AVX512 } };
+    for (size_t i = 0; i < NIGH_COUNT(names); i++)
+        if (nigh_str_eq(name, names[i].name)) { *flags = names[i].flags; return true; }
+    return false;
+}
