@@ -1,0 +1,94 @@
+/* engine.h - a model in memory, conversations over it, and batches that move them on.
+ *
+ *   nigh_model    weights and vocabulary; read-only after open, shared by any threads.
+ *   nigh_session  one sequence of tokens and its key/value cache; owned by one caller at a time.
+ *   nigh_runner   the scratch memory and threads of a forward pass; one caller at a time. It evaluates
+ *                 tokens of several sessions in one batch. A session's numbers do not depend on its
+ *                 company, on the split of its prompt, or on the number of threads: same bits.
+ *
+ * Order of life: pool, model, runner and sessions; free in reverse. */
+#ifndef NIGH_ENGINE_H
+#define NIGH_ENGINE_H
+
+#include <stdbool.h>
+
+#include "nigh/status.h"
+
+typedef struct nigh_pool nigh_pool;             /* threads, base/pool.h */
+typedef struct nigh_tokenizer nigh_tokenizer;   /* engine/tokenizer.h */
+typedef struct nigh_model nigh_model;
+typedef struct nigh_session nigh_session;
+typedef struct nigh_runner nigh_runner;
+
+/* ---- model ---- */
+typedef struct {
+    nigh_pool *pool;            /* borrowed during open; NULL: one thread */
+    unsigned cpu;               /* processor flags to use (kernel.h), e.g. nigh_cpu_detect() */
+} nigh_model_opts;
+
+typedef enum { NIGH_POOL_NONE = 0, NIGH_POOL_MEAN = 1, NIGH_POOL_CLS = 2, NIGH_POOL_LAST = 3 } nigh_pooling;
+
+typedef struct {
+    nigh_str name, arch;        /* general.name (or ""), general.architecture; owned by the model */
+    nigh_str chat_template;     /* "" when there is none */
+    uint32_t context_tokens;    /* the most it was made for */
+    uint32_t layers, embed, heads, kv_heads, vocab;
+    uint64_t parameters;
+    uint64_t weight_bytes;      /* packed weights in memory */
+    uint64_t decode_bytes;      /* of these, read for one generated token */
+    bool encoder;               /* gives vectors, not text */
+    nigh_pooling pooling;
+} nigh_model_info;
+
+/* file: the bytes of a GGUF file; borrowed during the call only.
+ * Fails: EDATA (key or tensor, offset), ENOSUP (architecture, tokenizer or tensor type by name), ENOMEM (and how much was wanted). */
+NIGH_API NIGH_CHECK nigh_status nigh_model_open(nigh_model **out, nigh_str file, nigh_model_opts o, nigh_err *err);
+NIGH_API void nigh_model_close(nigh_model *m);
+NIGH_API const nigh_model_info *nigh_model_about(const nigh_model *m);
+NIGH_API const nigh_tokenizer *nigh_model_tokenizer(const nigh_model *m);
+
+/* ---- session ---- */
+/* Bytes of the cache of one session with room for context_tokens (0: the model's own limit). Show it before it is taken. */
+NIGH_API size_t nigh_session_bytes(const nigh_model *m, uint32_t context_tokens);
+/* Fails: ENOMEM (and how much was wanted), ERANGE (more than the model was made for). */
+NIGH_API NIGH_CHECK nigh_status nigh_session_new(nigh_session **out, const nigh_model *m, uint32_t context_tokens, nigh_err *err);
+NIGH_API void nigh_session_free(nigh_session *s);
+NIGH_API uint32_t nigh_session_limit(const nigh_session *s);        /* tokens it has room for */
+NIGH_API uint32_t nigh_session_count(const nigh_session *s);        /* tokens evaluated so far */
+NIGH_API const int32_t *nigh_session_tokens(const nigh_session *s); /* [count] */
+/* Forgets everything after the first `count` tokens. */
+NIGH_API void nigh_session_truncate(nigh_session *s, uint32_t count);
+/* Keeps the longest common prefix with `tokens`, but at most count - 1 of it, so that at least one token is left to evaluate;
+ * forgets the rest and returns how many were kept. */
+NIGH_API uint32_t nigh_session_reuse(nigh_session *s, const int32_t *tokens, uint32_t count);
+
+/* ---- runner ---- */
+/* batch_tokens: most tokens of one evaluation (0: 512). Fails: ENOMEM. */
+NIGH_API NIGH_CHECK nigh_status nigh_runner_new(nigh_runner **out, const nigh_model *m, nigh_pool *pool, uint32_t batch_tokens, nigh_err *err);
+NIGH_API void nigh_runner_free(nigh_runner *r);
+NIGH_API uint32_t nigh_runner_limit(const nigh_runner *r);          /* batch_tokens */
+NIGH_API size_t nigh_runner_bytes(const nigh_model *m, uint32_t batch_tokens);
+
+/* Tokens to append to one session, and where its logits go. A session may stand in a batch only once. */
+typedef struct {
+    nigh_session *session;
+    const int32_t *tokens;      /* [count], 1 or more */
+    uint32_t count;
+    bool all_logits;            /* a row for each token, else only for the last */
+    float *logits;              /* [count or 1][vocab], or NULL: none wanted */
+} nigh_batch_item;
+
+/* Evaluates all items in one batch (together at most nigh_runner_limit tokens).
+ * Fails: ERANGE (a session is full, naming limit and need; or the batch is too long), EINVAL (a token that the vocabulary does not
+ * have), ECANCEL, EDATA (the weights gave NaN or infinity). On failure every session is as it was before. */
+NIGH_API NIGH_CHECK nigh_status nigh_runner_eval(nigh_runner *r, const nigh_batch_item *items, size_t count, nigh_err *err);
+/* Makes the session hold exactly `tokens` (reuse, then evaluation in batches); logits of the last token: [vocab]. */
+NIGH_API NIGH_CHECK nigh_status nigh_runner_prompt(nigh_runner *r, nigh_session *s, const int32_t *tokens, uint32_t count, float *logits, nigh_err *err);
+/* Stops the evaluation that runs now (or the next one) with ECANCEL. From any thread. */
+NIGH_API void nigh_runner_cancel(nigh_runner *r);
+
+/* One vector for a text, pooled as the model says (decoders without a rule: mean of the last layer). out: [embed] floats, not
+ * normalised. With pooling NONE: out is [count][embed]. count: 1..batch_tokens. */
+NIGH_API NIGH_CHECK nigh_status nigh_runner_embed(nigh_runner *r, const int32_t *tokens, uint32_t count, float *out, nigh_err *err);
+
+#endif
