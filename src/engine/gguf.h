@@ -8,6 +8,12 @@
 #include "base/base.h"
 #include "kernel/quant.h"
 
+enum { /* what a file may hold at most; the reader refuses more, the writer writes no more */
+    NIGH_GGUF_KEYS_MAX = 65536, NIGH_GGUF_TENSORS_MAX = 65536, NIGH_GGUF_KEY_BYTES_MAX = 65535,
+    NIGH_GGUF_NAME_BYTES_MAX = 64 /* the specification's limit of a tensor's name */, NIGH_GGUF_STRING_BYTES_MAX = 16 << 20,
+    NIGH_GGUF_ALIGNMENT = 32 /* unless general.alignment says otherwise */, NIGH_GGUF_ALIGNMENT_MAX = 65536
+};
+
 typedef enum { /* value types as in the file */
     NIGH_GGUF_U8 = 0, NIGH_GGUF_I8, NIGH_GGUF_U16, NIGH_GGUF_I16, NIGH_GGUF_U32, NIGH_GGUF_I32, NIGH_GGUF_F32,
     NIGH_GGUF_BOOL, NIGH_GGUF_STRING, NIGH_GGUF_ARRAY, NIGH_GGUF_U64, NIGH_GGUF_I64, NIGH_GGUF_F64
@@ -38,8 +44,7 @@ typedef struct {
     size_t value_count;
     nigh_gguf_tensor *tensors;
     size_t tensor_count;
-    uint32_t *value_table, *tensor_table;   /* hash tables: name -> index + 1 */
-    size_t value_slots, tensor_slots;       /* powers of two */
+    uint32_t *value_order, *tensor_order;   /* indices in the order of the names, for binary search */
 } nigh_gguf;
 
 /* Fails: EDATA (what, which key or tensor, at which offset), ENOSUP (tensor type by name), ENOMEM. On failure g is released. */
@@ -55,8 +60,10 @@ NIGH_CHECK nigh_status nigh_gguf_u32(const nigh_gguf *g, nigh_str key, uint32_t 
 NIGH_CHECK nigh_status nigh_gguf_f32(const nigh_gguf *g, nigh_str key, float *out, nigh_err *err);   /* finite */
 NIGH_CHECK nigh_status nigh_gguf_bool(const nigh_gguf *g, nigh_str key, bool *out, nigh_err *err);
 NIGH_CHECK nigh_status nigh_gguf_string(const nigh_gguf *g, nigh_str key, nigh_str *out, nigh_err *err);
+/* item_type: an integer type takes integers of any width, F32 also F64, any other only itself. */
 NIGH_CHECK nigh_status nigh_gguf_array(const nigh_gguf *g, nigh_str key, nigh_gguf_type item_type, const nigh_gguf_value **out, nigh_err *err);
-/* Item i of a numeric array, whatever its width (i < count; type checked by the caller). */
+/* Item i < count of an array of numbers or bools, whatever its width; an integer above INT64_MAX gives INT64_MAX. item_int is not
+ * for arrays of floats. */
 int64_t nigh_gguf_item_int(const nigh_gguf_value *array, uint64_t i);
 float nigh_gguf_item_float(const nigh_gguf_value *array, uint64_t i);
 /* Strings of an array in order: begin with a zeroed cursor; false after the last. */
@@ -77,7 +84,8 @@ void nigh_gguf_put_f32s(nigh_gguf_writer *w, const char *key, const float *v, si
 void nigh_gguf_put_value(nigh_gguf_writer *w, const nigh_gguf_value *v);   /* copies a value of another file as it stands */
 /* data: borrowed until finish. dims[0] = columns. */
 void nigh_gguf_put_tensor(nigh_gguf_writer *w, nigh_str name, nigh_type type, const uint64_t *dims, uint32_t dim_count, const void *data);
-/* The whole file, ready for nigh_file_write. */
+/* The whole file, ready for nigh_file_write. Same calls, same bytes. out: empty, its limit is the largest file. The writer can only be
+ * freed afterwards. Fails: EDATA naming a value or tensor that the format cannot hold, ERANGE, ENOMEM. */
 NIGH_CHECK nigh_status nigh_gguf_finish(nigh_gguf_writer *w, nigh_buf *out, nigh_err *err);
 
 #endif
