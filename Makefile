@@ -1,18 +1,16 @@
-# Nigh: one Makefile, no configure step.
-#   make          the program, build/nigh, and the library, build/libnigh.a
-#   make run      install what is missing, build, start the node at http://127.0.0.1:6444
-#   make test     every test, ends with "N passed, N failed"
-#   make SAN=address,undefined test-native     the same under sanitizers (also SAN=thread)
-#   make bench | fuzz | wasm | install | tidy | clean
+# Nigh: one Makefile, no configure step. `make help` lists what it can do.
 CC      ?= cc
 SAN     ?=
-B       ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 comma   := ,
+B       ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 PREFIX  ?= /usr/local
+MAKEFLAGS += --no-builtin-rules
 
+# ---- flags ----
 # The arithmetic is part of the contract: no contraction, no fast-math (docs/ARCHITECTURE.md).
 OPT      ?= -O3
-WARN     := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+WARN     := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+            -Wformat=2 -Wimplicit-fallthrough -Werror
 CPPFLAGS := -Iinclude -Isrc
 CFLAGS   := -std=c11 -g $(OPT) -ffp-contract=off -fno-math-errno -fno-trapping-math -fvisibility=hidden -fno-omit-frame-pointer $(WARN)
 LDLIBS   := -lpthread
@@ -20,7 +18,13 @@ ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SAN) -fno-sanitize-recover=all
 LDFLAGS  += -fsanitize=$(SAN)
 else
-CFLAGS   += -fstack-protector-strong -D_FORTIFY_SOURCE=2
+# What a release is hardened with; tests/unit/test_elf.sh reads it back from the program. A compiler that does not know all of the
+# second line builds without it. Not under sanitizers: they would see less.
+HARDEN   := -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fno-delete-null-pointer-checks
+HARDEN2  := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-clash-protection -ftrivial-auto-var-init=zero
+HARDEN   += $(if $(shell $(CC) -Werror -O2 $(HARDEN2) -x c -c /dev/null -o /dev/null 2>&1),,$(HARDEN2))
+CFLAGS   += $(HARDEN)
+LDFLAGS  += -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--as-needed
 endif
 
 # ---- rooms ----
@@ -33,9 +37,11 @@ LIB      := $B/libnigh.a
 NODE_LIBS := $(if $(wildcard src/node/*.c),-lmicrohttpd)
 
 UNIT     := $(patsubst tests/%.c,$B/tests/%,$(wildcard tests/unit/test_*.c tests/prop/test_*.c tests/golden/test_*.c tests/conform/test_*.c tests/fault/test_*.c))
+SCRIPTS  := $(wildcard tests/*/test_*.sh tests/*/test_*.mjs)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+TIDY     := $B/tools/tidy
 
-all: $(if $(CLI_SRC),$B/nigh) $(LIB)
+all: $(if $(CLI_SRC),$B/nigh) $(LIB)   ## the program, build/nigh, and the library, build/libnigh.a
 
 # One file per instruction set, and only these files see its flags.
 $B/src/kernel/%_avx2.o:   CFLAGS += -mavx2 -mf16c
@@ -50,21 +56,57 @@ $(LIB): $(OBJ)
 	@rm -f $@
 	@ar rcs $@ $^
 
+# The symbols for a debugger go into a file beside the program.
 $B/nigh: $(CLI_OBJ) $(LIB)
 	@echo '  ld $@'
 	@$(CC) $(CFLAGS) $(LDFLAGS) $(CLI_OBJ) $(LIB) $(LDLIBS) $(NODE_LIBS) -o $@
+ifeq ($(SAN),)
+	@objcopy --only-keep-debug $@ $@.debug && objcopy --strip-unneeded --add-gnu-debuglink=$@.debug $@
+endif
 
 $B/tests/%: tests/%.c tests/test.h $(LIB)
 	@mkdir -p $(@D)
 	@echo '  cc $<'
 	@$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) $(NODE_LIBS) -lm -o $@
 
-.PHONY: all test test-native run clean
-test-native: $(UNIT)
-	@tools/run_tests.sh $(UNIT)
-test: all test-native
+$B/tools/%: tools/%.c tests/test.h
+	@mkdir -p $(@D)
+	@echo '  cc $<'
+	@$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d $< -o $@
 
-clean:
+# ---- what one types ----
+.PHONY: all run test test-native tidy wasm bench fuzz install uninstall clean help
+run:            ## install what is missing, build, start the node at http://127.0.0.1:6444
+	@tools/install.sh run
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@exec $B/nigh serve $(ARGS)
+
+test:           ## install what is missing, build, run every test; ends with "N passed, N failed, N skipped"
+	@tools/install.sh test || echo 'some packages are missing: the tests that need them are skipped'
+	@$(MAKE) --no-print-directory -j$$(nproc) all $(TIDY) $(UNIT) wasm
+	@tools/run_tests.sh $(TIDY) $(UNIT) $(SCRIPTS)
+
+test-native: $(UNIT)    ## the C tests only; also with SAN=address,undefined or SAN=thread
+	@tools/run_tests.sh $(UNIT)
+
+tidy: $(TIDY)   ## the rules of the house: include direction, lengths, banned calls, dead links
+	@$(TIDY)
+
+install: all    ## copy the program and its models below PREFIX (/usr/local), DESTDIR in front
+	@install -D -m 755 $B/nigh $(DESTDIR)$(PREFIX)/bin/nigh
+	@for m in $(wildcard models/*.gguf); do install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/nigh/$$m; done
+	@install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/nigh/LICENSE
+	@echo "installed $(DESTDIR)$(PREFIX)/bin/nigh"
+
+uninstall:      ## remove what install copied
+	rm -rf $(DESTDIR)$(PREFIX)/bin/nigh $(DESTDIR)$(PREFIX)/share/nigh $(DESTDIR)$(PREFIX)/share/doc/nigh
+
+clean:          ## remove everything that was built
 	rm -rf build build-*
 
--include $(OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT:=.d)
+help:           ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+wasm:
+
+-include $(OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT:=.d) $(TIDY).d

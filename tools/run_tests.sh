@@ -2,18 +2,25 @@
 # Runs test programs one after the other and ends with one counted line over all of them:
 #     N passed, N failed, N skipped
 # usage: tools/run_tests.sh PROGRAM...      A program counts by its own last line; one that dies counts as failed.
+# NAME.mjs runs under node, NAME.sh under bash; where there is no node, that counts as one skipped case.
 set -u
 passed=0 failed=0 skipped=0
+run() {
+    case $1 in
+        *.mjs) if command -v node > /dev/null; then node "$1"; else echo "  skipped $1: there is no node"; echo "0 passed, 0 failed, 1 skipped"; fi;;
+        *.sh) bash "$1";;
+        *) "$1";;
+    esac
+}
+number() { printf '%s' "$1" | sed -nE "s/.*(^|[^0-9])([0-9]+) $2.*/\2/p"; }
 for program in "$@"; do
     name=$(basename "$program")
     start=$(date +%s%N)
-    out=$("$program" 2>&1)
+    out=$(run "$program" 2>&1)
     code=$?
     ms=$((($(date +%s%N) - start) / 1000000))
     line=$(printf '%s\n' "$out" | grep -aE '[0-9]+ passed, [0-9]+ failed' | tail -n 1)
-    p=$(printf '%s' "$line" | sed -nE 's/.*[^0-9]([0-9]+) passed.*/\1/p')
-    f=$(printf '%s' "$line" | sed -nE 's/.* ([0-9]+) failed.*/\1/p')
-    s=$(printf '%s' "$line" | sed -nE 's/.* ([0-9]+) skipped.*/\1/p')
+    p=$(number "$line" passed) f=$(number "$line" failed) s=$(number "$line" skipped)
     if [ -z "$line" ] || { [ "$code" != 0 ] && [ "${f:-0}" = 0 ]; }; then f=$((${f:-0} + 1)); fi
     passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0})) skipped=$((skipped + ${s:-0}))
     if [ "${f:-0}" != 0 ]; then
