@@ -23,15 +23,18 @@ struct nigh_json {
 
 typedef struct { nigh_json *root; void *block; size_t block_bytes; } nigh_json_doc;
 
-enum { NIGH_JSON_DEPTH_MAX = 64 };
+enum { NIGH_JSON_DEPTH_MAX = 64, NIGH_JSON_BYTES_MAX = 1 << 28 };
 
 /* Fails: EINVAL with position and what was expected (also invalid UTF-8, lone surrogates, duplicate keys of one object, trailing text), ERANGE
- * (depth over 64), ENOMEM. Memory is at most a fixed multiple of the text's length. */
+ * (depth over 64, text over NIGH_JSON_BYTES_MAX), ENOMEM. A number beyond the range of double is refused (EINVAL). Memory is at most a fixed multiple of the text's length. */
 NIGH_CHECK nigh_status nigh_json_parse(nigh_json_doc *doc, nigh_str text, nigh_err *err);
 void nigh_json_release(nigh_json_doc *doc);
 
 const nigh_json *nigh_json_get(const nigh_json *object, nigh_str key);  /* NULL when absent or not an object; NULL-safe */
 static inline const nigh_json *nigh_json_first(const nigh_json *v) { return v ? v->first : NULL; }
+
+/* The double nearest to a number that is written as JSON allows (the caller has checked that); infinite beyond the range. */
+double nigh_json_to_f64(nigh_str text);
 
 /* ---- writing, straight into a buffer ---- */
 NIGH_CHECK nigh_status nigh_json_add_string(nigh_buf *b, nigh_str text);    /* quoted, escaped; invalid UTF-8 becomes U+FFFD */
