@@ -41,14 +41,15 @@ void nigh_mat_pack(nigh_type type, size_t rows, size_t cols, const uint8_t *src,
 void nigh_mat_row(const nigh_mat *m, size_t row, float *out);
 
 /* Activations of `count` tokens. x is used by f32/f16/bf16 weights, q/scale/sum by quantised ones.
- * A block of 32: scale = max|x| / 127, q = round-half-even(x * (127 / max|x|)), 0 when max is 0. cols of quantised weights are a
- * multiple of 32. NaN gives q = -127..127, never undefined behaviour. */
+ * A block of 32: scale = max|x| / 127, q = round-half-even(x * (127 / max|x|)); all 0 when max is below 2^-100. A NaN or an
+ * infinity makes the scale NaN and every q 0. cols of quantised weights are a multiple of 32. */
 typedef struct {
     size_t cols, count;
     const float *x;                 /* [count][cols]                                                 */
     int8_t *q;                      /* [count][cols]                                                 */
     float *scale;                   /* [count][cols / 32]                                            */
-    int32_t *sum;                   /* [count][cols / 16]: sums of 16 q each                         */
+    int32_t *sum;                   /* [count][cols / 16]: of block b, [2b] is minus the sum of its 32 q, */
+                                    /* [2b + 1] minus the sums of its halves, int16 each, first one low  */
 } nigh_acts;
 
 /* Attention of `count` queries that share one key/value head. Sums: score = sum over d in rising order; the softmax maximum is exact;

@@ -1,0 +1,162 @@
+/* kernel_loops.h - the elementwise kernels, written once and compiled once for each instruction set.
+ *
+ * kernel_ref.c, kernel_avx2.c and kernel_avx512.c include this file; each build vectorises the loops with its own
+ * instructions. Nothing here adds more than 16 partial sums in a stated order, so the bits cannot differ: lane i
+ * of a vector is element i, or partial sum i mod 16. */
+#include "kernel/kernel.h"
+#include "kernel/math.h"
+
+/* The fixed tree: 8 apart, 4, 2, 1. */
+static float tree_sum(float p[16]) {
+    for (size_t step = 8; step; step /= 2)
+        for (size_t i = 0; i < step; i++) p[i] += p[i + step];
+    return p[0];
+}
+
+static float sum_of(const float *x, size_t n) {
+    float p[16] = { 0 };
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (size_t j = 0; j < 16; j++) p[j] += x[i + j];
+    for (; i < n; i++) p[i % 16] += x[i];
+    return tree_sum(p);
+}
+
+/* Sum of (x - mean)^2. */
+static float sum_of_squares(const float *x, size_t n, float mean) {
+    float p[16] = { 0 };
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (size_t j = 0; j < 16; j++) {
+            float v = x[i + j] - mean;
+            p[j] += v * v;
+        }
+    for (; i < n; i++) {
+        float v = x[i] - mean;
+        p[i % 16] += v * v;
+    }
+    return tree_sum(p);
+}
+
+static float largest_of(const float *x, size_t n) {
+    float top[16], best = -__builtin_inff();
+    for (size_t j = 0; j < 16; j++) top[j] = best;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (size_t j = 0; j < 16; j++) top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+    for (; i < n; i++) top[i % 16] = x[i] > top[i % 16] ? x[i] : top[i % 16];
+    for (size_t j = 0; j < 16; j++) best = top[j] > best ? top[j] : best;
+    return best;
+}
+
+static void loops_rmsnorm(float *out, const float *x, const float *w, size_t n, float eps) {
+    float by = 1.0f / nigh_sqrtf(sum_of_squares(x, n, 0.0f) / (float)n + eps);
+    if (w)
+        for (size_t i = 0; i < n; i++) out[i] = x[i] * by * w[i];
+    else
+        for (size_t i = 0; i < n; i++) out[i] = x[i] * by;
+}
+
+static void loops_layernorm(float *out, const float *x, const float *w, const float *b, size_t n, float eps) {
+    float mean = sum_of(x, n) / (float)n;
+    float by = 1.0f / nigh_sqrtf(sum_of_squares(x, n, mean) / (float)n + eps);
+    if (b)
+        for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean) * by * w[i] + b[i];
+    else
+        for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean) * by * w[i];
+}
+
+static void loops_add(float *x, const float *y, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] += y[i];
+}
+static void loops_scale(float *x, float by, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] *= by;
+}
+static void loops_silu_mul(float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) gate[i] = nigh_siluf(gate[i]) * up[i];
+}
+static void loops_gelu_mul(float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) gate[i] = nigh_geluf(gate[i]) * up[i];
+}
+static void loops_gelu(float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = nigh_geluf(x[i]);
+}
+static void loops_softcap(float *x, float cap, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = cap * nigh_tanhf(x[i] / cap);
+}
+
+/* x = e^(x - top); the sum is left to the caller, who knows which partial each element belongs to. */
+static void exp_from(float *x, size_t n, float top) {
+    for (size_t i = 0; i < n; i++) x[i] = nigh_expf(x[i] - top);
+}
+
+static void loops_softmax(float *x, size_t n) {
+    exp_from(x, n, largest_of(x, n));
+    loops_scale(x, 1.0f / sum_of(x, n), n);
+}
+
+static void loops_rope(float *x, const float *cosine, const float *sine, size_t half, bool adjacent) {
+    if (adjacent) {
+        for (size_t i = 0; i < half; i++) {
+            float a = x[2 * i], b = x[2 * i + 1];
+            x[2 * i] = a * cosine[i] - b * sine[i];
+            x[2 * i + 1] = a * sine[i] + b * cosine[i];
+        }
+    } else {
+        for (size_t i = 0; i < half; i++) {
+            float a = x[i], b = x[i + half];
+            x[i] = a * cosine[i] - b * sine[i];
+            x[i + half] = a * sine[i] + b * cosine[i];
+        }
+    }
+}
+
+/* One block of activations. The largest size is found on the bits, where a NaN counts as larger than infinity: any of these
+ * makes the scale NaN and all q 0, so that the product says NaN. Below 2^-100 the block counts as 0 (127 / max must be finite). */
+static float quantize_block(const float *x, int8_t *q) {
+    const float magic = 12582912.0f;            /* 1.5 * 2^23: adding it rounds half to even */
+    uint32_t top = 0;
+    for (size_t i = 0; i < NIGH_BLOCK; i++) {
+        uint32_t size = nigh_bits32(x[i]) & 0x7fffffffu;
+        top = size > top ? size : top;
+    }
+    float largest = nigh_float_of(top);
+    bool usable = largest >= 0x1p-100f && top < 0x7f800000u;
+    if (!usable) {
+        memset(q, 0, NIGH_BLOCK);
+        return top < 0x7f800000u ? 0.0f : __builtin_nanf("");
+    }
+    float by = 127.0f / largest;
+    for (size_t i = 0; i < NIGH_BLOCK; i++)
+        q[i] = (int8_t)(int32_t)(nigh_bits32(x[i] * by + magic) - nigh_bits32(magic));
+    return largest / 127.0f;
+}
+
+static void loops_quantize(const nigh_acts *a, size_t begin, size_t end) {
+    for (size_t t = begin; t < end; t++)
+        for (size_t b = 0; b < a->cols / NIGH_BLOCK; b++) {
+            int8_t *q = a->q + t * a->cols + b * NIGH_BLOCK;
+            int32_t *sum = a->sum + t * (a->cols / 16) + 2 * b, half[2] = { 0, 0 };
+            a->scale[t * (a->cols / NIGH_BLOCK) + b] = quantize_block(a->x + t * a->cols + b * NIGH_BLOCK, q);
+            for (size_t i = 0; i < 16; i++) {
+                half[0] -= q[i];
+                half[1] -= q[16 + i];
+            }
+            sum[0] = half[0] + half[1];
+            sum[1] = (int32_t)((uint32_t)half[0] & 0xffffu) | (int32_t)((uint32_t)half[1] << 16);
+        }
+}
+
+static void loops_fill(nigh_kernels *k) {
+    k->quantize = loops_quantize;
+    k->rmsnorm = loops_rmsnorm;
+    k->layernorm = loops_layernorm;
+    k->add = loops_add;
+    k->scale = loops_scale;
+    k->silu_mul = loops_silu_mul;
+    k->gelu_mul = loops_gelu_mul;
+    k->gelu = loops_gelu;
+    k->softcap = loops_softcap;
+    k->softmax = loops_softmax;
+    k->rope = loops_rope;
+}

@@ -1,0 +1,211 @@
+/* pack.c - weights laid out for the kernels: 16 rows interleaved, so that the lanes of a vector are rows.
+ *
+ * Called once for each group when a model is loaded (nigh_mat_pack), by the embedding lookup (nigh_mat_row) and
+ * by the plain C product (nigh_tile_read). A group of a quantised type, all of it a multiple of 64 bytes:
+ *
+ *     [planes of block 0][planes of block 1]...    a block is 16 rows x 32 columns
+ *     [scales of file block 0][1]...               f16 d[16], maybe f16 m[16], maybe bytes for each 32 columns
+ *
+ * Register j (0..7) of a block holds columns 4j..4j+3 of 16 rows: byte 4 r + k is row r, column 4 j + k, which
+ * is what an int8 dot product wants. A plane keeps some bits of each byte:
+ *
+ *     8 bits   register j                                  at 64 j
+ *     4 bits   registers j (low) and j + 4 (high nibble)   at 64 j, j < 4
+ *     2 bits   registers 4 i + n in bits 2n, 2n + 1        at 64 i, i < 2
+ *     1 bit    register n in bit n                         at 0
+ *
+ * Types with 5 bits have a plane of 4 and one of 1, with 6: 4 and 2, with 3: 2 and 1; the low plane comes first.
+ * Rows that do not exist are zero bytes: a scale of 0. They are computed and never written out. */
+#include "kernel/math.h"
+#include "kernel/pack.h"
+
+static uint16_t read16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
+static void write16(uint8_t *p, uint16_t v) {
+    p[0] = (uint8_t)v;
+    p[1] = (uint8_t)(v >> 8);
+}
+
+/* Bits of the low plane: 8, 4 or 2. What is missing is in a second plane behind it. */
+static unsigned low_bits(nigh_form f) { return f.bits == 8 ? 8 : f.bits >= 4 ? 4 : 2; }
+
+size_t nigh_mat_group_bytes(nigh_type type, size_t cols) {
+    const nigh_type_info *info = nigh_type_find(type);
+    if (!info || cols == 0 || cols >> 31 || cols % info->block_values) return 0;
+    nigh_form f = nigh_form_of(type);
+    if (!f.bits) return nigh_round_up(cols * NIGH_ROWS * info->block_bytes, 64);
+    size_t planes = cols / NIGH_BLOCK * nigh_form_plane_bytes(f);
+    return nigh_round_up(planes + cols / f.columns * nigh_form_scale_bytes(f), 64);
+}
+
+/* ---- into the packed form ---- */
+
+/* Adds one row's `bits` low bits of u[0..31] to a plane, `bits` being 8, 4, 2 or 1. */
+static void put_plane(uint8_t *plane, size_t row, const uint8_t *u, unsigned bits, unsigned from) {
+    unsigned share = 8 / bits;                          /* registers that share a byte */
+    uint8_t mask = (uint8_t)((1u << bits) - 1);
+    for (size_t j = 0; j < 8; j++) {
+        size_t at, shift;
+        if (bits == 4) {
+            at = j % 4;
+            shift = j / 4 * 4;
+        } else {
+            at = j / share;
+            shift = j % share * bits;
+        }
+        for (size_t k = 0; k < 4; k++) {
+            uint8_t *byte = plane + 64 * at + 4 * row + k;
+            *byte = (uint8_t)(*byte | (u[4 * j + k] >> from & mask) << shift);
+        }
+    }
+}
+
+static unsigned get_plane(const uint8_t *plane, size_t row, size_t column, unsigned bits) {
+    size_t j = column / 4, share = 8 / bits;
+    size_t at = bits == 4 ? j % 4 : j / share, shift = bits == 4 ? j / 4 * 4 : j % share * bits;
+    return plane[64 * at + 4 * row + column % 4] >> shift & ((1u << bits) - 1);
+}
+
+static void put_scales(nigh_form f, uint8_t *scales, size_t row, const nigh_block *b) {
+    write16(scales + 2 * row, b->d);
+    if (f.has_min) write16(scales + 32 + 2 * row, b->m);
+    if (!f.has_sub) return;
+    scales += f.has_min ? 64 : 32;
+    for (size_t i = 0; i < 8; i++) {
+        if (f.sub == 16) {
+            for (size_t h = 0; h < 2; h++)
+                scales[32 * i + 2 * row + h] = (uint8_t)(b->sc[2 * i + h] | (f.has_min ? b->mn[2 * i + h] << 4 : 0));
+        } else if (f.has_min) {
+            scales[32 * i + row] = b->sc[i];
+            scales[32 * i + 16 + row] = b->mn[i];
+        } else {
+            scales[16 * i + row] = b->sc[i];
+        }
+    }
+}
+
+static void get_scales(nigh_form f, const uint8_t *scales, size_t row, nigh_block *b) {
+    b->d = read16(scales + 2 * row);
+    b->m = f.has_min ? read16(scales + 32 + 2 * row) : 0;
+    if (!f.has_sub) return;
+    scales += f.has_min ? 64 : 32;
+    for (size_t i = 0; i < 8; i++) {
+        if (f.sub == 16) {
+            for (size_t h = 0; h < 2; h++) {
+                uint8_t byte = scales[32 * i + 2 * row + h];
+                b->sc[2 * i + h] = f.has_min ? byte & 15 : byte;
+                b->mn[2 * i + h] = f.has_min ? byte >> 4 : 0;
+            }
+        } else if (f.has_min) {
+            b->sc[i] = scales[32 * i + row];
+            b->mn[i] = scales[32 * i + 16 + row];
+        } else {
+            b->sc[i] = scales[16 * i + row];
+        }
+    }
+}
+
+/* F32, F16, BF16: [column][16 rows]. */
+static void pack_floats(size_t bytes, size_t cols, const uint8_t *src, size_t rows, uint8_t *dst) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++)
+            memcpy(dst + (c * NIGH_ROWS + r) * bytes, src + (r * cols + c) * bytes, bytes);
+}
+
+void nigh_mat_pack(nigh_type type, size_t rows, size_t cols, const uint8_t *src, size_t group_idx, uint8_t *dst) {
+    const nigh_type_info *info = nigh_type_find(type);
+    size_t first = group_idx * NIGH_ROWS, group_bytes = nigh_mat_group_bytes(type, cols);
+    assert(info && group_bytes && first < rows);
+    nigh_form f = nigh_form_of(type);
+    size_t blocks = cols / info->block_values, count = nigh_min(rows - first, NIGH_ROWS);
+    memset(dst, 0, group_bytes);
+    src += first * blocks * info->block_bytes;
+    if (!f.bits) {
+        pack_floats(info->block_bytes, cols, src, count, dst);
+        return;
+    }
+    size_t plane_bytes = nigh_form_plane_bytes(f), scale_bytes = nigh_form_scale_bytes(f), per = f.columns / NIGH_BLOCK;
+    uint8_t *scales = dst + cols / NIGH_BLOCK * plane_bytes;
+    unsigned low = low_bits(f);
+    nigh_block b = { 0 };
+    for (size_t r = 0; r < count; r++)
+        for (size_t i = 0; i < blocks; i++, src += info->block_bytes) {
+            nigh_block_read(type, src, &b);
+            put_scales(f, scales + i * scale_bytes, r, &b);
+            for (size_t n = 0; n < per; n++) {
+                uint8_t *plane = dst + (i * per + n) * plane_bytes;
+                put_plane(plane, r, b.u + NIGH_BLOCK * n, low, 0);
+                if (f.bits > low) put_plane(plane + NIGH_PLANE * low / 8, r, b.u + NIGH_BLOCK * n, f.bits - low, low);
+            }
+        }
+}
+
+/* ---- back out of it ---- */
+
+static float get_float(nigh_type type, const uint8_t *p) {
+    float out;
+    nigh_dequantize(type, p, &out, 1);
+    return out;
+}
+
+void nigh_mat_row(const nigh_mat *m, size_t row, float *out) {
+    const nigh_type_info *info = nigh_type_find(m->type);
+    assert(info && row < m->rows);
+    nigh_form f = nigh_form_of(m->type);
+    const uint8_t *group = m->data + row / NIGH_ROWS * m->group_bytes;
+    size_t r = row % NIGH_ROWS;
+    if (!f.bits) {
+        for (size_t c = 0; c < m->cols; c++)
+            out[c] = get_float(m->type, group + (c * NIGH_ROWS + r) * info->block_bytes);
+        return;
+    }
+    size_t plane_bytes = nigh_form_plane_bytes(f), scale_bytes = nigh_form_scale_bytes(f);
+    const uint8_t *scales = group + m->cols / NIGH_BLOCK * plane_bytes;
+    unsigned low = low_bits(f);
+    nigh_block b = { 0 };
+    for (size_t c = 0; c < m->cols; c += f.columns, scales += scale_bytes) {
+        get_scales(f, scales, r, &b);
+        for (size_t i = 0; i < f.columns; i++) {
+            const uint8_t *plane = group + (c + i) / NIGH_BLOCK * plane_bytes;
+            unsigned u = get_plane(plane, r, i % NIGH_BLOCK, low);
+            if (f.bits > low) u |= get_plane(plane + NIGH_PLANE * low / 8, r, i % NIGH_BLOCK, f.bits - low) << low;
+            b.u[i] = (uint8_t)u;
+        }
+        nigh_block_values(m->type, &b, out + c);
+    }
+}
+
+static void tile_scales(nigh_form f, const uint8_t *scales, size_t i, nigh_tile *t) {
+    for (size_t r = 0; r < NIGH_ROWS; r++) {
+        nigh_block b = { 0 };
+        get_scales(f, scales, r, &b);
+        t->dw[r] = nigh_f16_to_f32(b.d);
+        t->mw[r] = nigh_f16_to_f32(b.m);
+        for (size_t h = 0; h < 2; h++) t->sc[r][h] = t->mn[r][h] = 1;
+        if (f.sub == 16) {
+            for (size_t h = 0; h < 2; h++) {
+                t->sc[r][h] = f.has_min ? b.sc[2 * i + h] : (int8_t)b.sc[2 * i + h];
+                t->mn[r][h] = b.mn[2 * i + h];
+            }
+        } else if (f.has_sub) {
+            t->dw[r] *= f.has_min ? (float)b.sc[i] : (float)(int8_t)b.sc[i];
+            t->mw[r] *= (float)b.mn[i];
+        } else if (f.has_min) {
+            t->mw[r] = -t->mw[r];               /* Q4_1, Q5_1 add their minimum, the others subtract it */
+        }
+    }
+}
+
+void nigh_tile_read(const nigh_mat *m, size_t group, size_t block, nigh_tile *t) {
+    nigh_form f = nigh_form_of(m->type);
+    size_t plane_bytes = nigh_form_plane_bytes(f), per = f.columns / NIGH_BLOCK;
+    const uint8_t *base = m->data + group * m->group_bytes, *plane = base + block * plane_bytes;
+    const uint8_t *scales = base + m->cols / NIGH_BLOCK * plane_bytes + block / per * nigh_form_scale_bytes(f);
+    unsigned low = low_bits(f);
+    tile_scales(f, scales, block % per, t);
+    for (size_t r = 0; r < NIGH_ROWS; r++)
+        for (size_t c = 0; c < NIGH_BLOCK; c++) {
+            unsigned u = get_plane(plane, r, c, low);
+            if (f.bits > low) u |= get_plane(plane + NIGH_PLANE * low / 8, r, c, f.bits - low) << low;
+            t->u[c / 4][r][c % 4] = (uint8_t)(f.table ? nigh_iq4_values[u] + 128 : (int)u);
+        }
+}
