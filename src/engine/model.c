@@ -1,0 +1,85 @@
+/* model.c - opens a model: parse the file, find the family, read its numbers, build the vocabulary,
+ * pack the weights. After that the file's bytes are not needed any more. */
+#include "engine/model.h"
+
+#include "base/os.h"
+
+static const nigh_arch *const archs[] = {
+    &nigh_arch_llama, &nigh_arch_qwen2, &nigh_arch_qwen3, &nigh_arch_gemma2, &nigh_arch_gemma3, &nigh_arch_gemma_embedding,
+    &nigh_arch_phi3, &nigh_arch_olmo2, &nigh_arch_bert, &nigh_arch_nomic_bert, &nigh_arch_jina_bert_v2 };
+
+static nigh_status find_arch(nigh_model *m, const nigh_gguf *g, nigh_err *err) {
+    nigh_str name;
+    if (!nigh_gguf_find(g, NIGH_STR("general.architecture"))) return nigh_fail(err, NIGH_EDATA, 0, "the key general.architecture is missing");
+    NIGH_TRY(nigh_gguf_string(g, NIGH_STR("general.architecture"), &name, err));
+    for (size_t i = 0; i < NIGH_COUNT(archs); i++) {
+        if (!nigh_str_eq(name, nigh_str_of(archs[i]->name))) continue;
+        m->arch = archs[i];
+        return NIGH_OK;
+    }
+    return nigh_failf(err, NIGH_ENOSUP, nigh_gguf_find(g, NIGH_STR("general.architecture"))->at, "architecture '%.*s' is not supported",
+                      (int)nigh_min(name.len, 60), name.ptr);
+}
+
+static nigh_str optional_string(const nigh_gguf *g, nigh_str key) {
+    nigh_str v = { 0 };
+    return nigh_gguf_find(g, key) && nigh_gguf_string(g, key, &v, NULL) == NIGH_OK ? v : (nigh_str){ 0 };
+}
+
+/* Copies the texts that outlive the file into one block. */
+static nigh_status copy_texts(nigh_model *m, const nigh_gguf *g, nigh_err *err) {
+    nigh_str name = optional_string(g, NIGH_STR("general.name")), chat = optional_string(g, NIGH_STR("tokenizer.chat_template"));
+    m->text = nigh_alloc(1, name.len + chat.len + 1);
+    if (!m->text) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the model's texts");
+    if (name.len) memcpy(m->text, name.ptr, name.len);
+    if (chat.len) memcpy(m->text + name.len, chat.ptr, chat.len);
+    m->info.name = (nigh_str){ m->text, name.len };
+    m->info.chat_template = (nigh_str){ m->text + name.len, chat.len };
+    m->info.arch = nigh_str_of(m->arch->name);
+    return NIGH_OK;
+}
+
+static void fill_info(nigh_model *m) {
+    m->info.context_tokens = m->h.context;
+    m->info.layers = m->h.layers;
+    m->info.embed = m->h.embed;
+    m->info.heads = m->h.heads;
+    m->info.kv_heads = m->h.kv_heads;
+    m->info.vocab = m->h.vocab;
+    m->info.encoder = (m->arch->flags & NIGH_ARCH_ENCODER) != 0;
+    m->info.pooling = m->h.pooling;
+}
+
+nigh_status nigh_model_open(nigh_model **out, nigh_str file, nigh_model_opts o, nigh_err *err) {
+    nigh_gguf g;
+    *out = NULL;
+    NIGH_TRY(nigh_gguf_parse(&g, file, err));
+    nigh_model *m = nigh_alloc(1, sizeof *m);
+    nigh_status st = m ? NIGH_OK : nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for a model");
+    if (st == NIGH_OK) st = find_arch(m, &g, err);
+    if (st == NIGH_OK) st = nigh_tokenizer_open(&m->tokenizer, &g, err);
+    if (st == NIGH_OK) st = nigh_hparams_read(m, &g, err);
+    if (st == NIGH_OK) st = nigh_rope_init(m, &g, err);
+    if (st == NIGH_OK) st = copy_texts(m, &g, err);
+    if (st == NIGH_OK) st = nigh_weights_load(m, &g, o.pool, err);
+    nigh_gguf_release(&g);
+    if (st != NIGH_OK) { nigh_model_close(m); return st; }
+    nigh_kernels_init(&m->kernels, o.cpu);
+    fill_info(m);
+    *out = m;
+    return NIGH_OK;
+}
+
+void nigh_model_close(nigh_model *m) {
+    if (!m) return;
+    nigh_tokenizer_close(m->tokenizer);
+    nigh_os_pages_give(m->weights, m->weights_bytes);
+    nigh_free(m->rope_freq[0]);
+    nigh_free(m->rope_freq[1]);
+    nigh_free(m->layers);
+    nigh_free(m->text);
+    nigh_free(m);
+}
+
+const nigh_model_info *nigh_model_about(const nigh_model *m) { return &m->info; }
+const nigh_tokenizer *nigh_model_tokenizer(const nigh_model *m) { return m->tokenizer; }

@@ -1,0 +1,242 @@
+/* weights.c - finds every tensor by name, type and shape, and packs it for the kernels.
+ * Two passes over one list of names: the first only adds up bytes, the second places and packs, so
+ * memory is asked for once, before anything is copied. All matrices lie in one block on huge pages:
+ *
+ *     | mat | mat | ... | vec | vec | ...        each 64-byte aligned
+ *
+ * Packing is split over the pool by groups of 16 rows. The file's bytes are read once, in order. */
+#include "base/os.h"
+#include "base/pool.h"
+#include "engine/model.h"
+
+enum { JOBS_MAX = 16 * NIGH_LAYERS_MAX + 16 };
+
+typedef struct { nigh_mat *mat; const uint8_t *src; size_t groups_before; } pack_job;
+
+typedef struct {
+    nigh_model *m;
+    const nigh_gguf *g;
+    nigh_err *err;
+    nigh_status status;             /* the first failure; later calls do nothing */
+    bool placing;                   /* second pass */
+    size_t bytes;                   /* first pass: what the block must hold; second: what is used of it */
+    bool *seen;                     /* [tensor_count]: asked for by name */
+    pack_job *jobs;
+    size_t job_count, groups;
+} loader;
+
+static const nigh_gguf_tensor *find(loader *l, const char *name, bool required) {
+    const nigh_gguf_tensor *t = nigh_gguf_tensor_find(l->g, nigh_str_of(name));
+    if (!t && required && l->status == NIGH_OK) l->status = nigh_failf(l->err, NIGH_EDATA, 0, "tensor %s is missing", name);
+    if (t) l->seen[t - l->g->tensors] = true;
+    return l->status == NIGH_OK ? t : NULL;
+}
+
+static bool take(loader *l, size_t bytes, void **out) {
+    size_t sum;
+    *out = NULL;
+    if (!nigh_add(l->bytes, nigh_round_up(bytes, 64), &sum)) { l->status = nigh_fail(l->err, NIGH_ERANGE, 0, "the weights are too large"); return false; }
+    if (l->placing) *out = (uint8_t *)l->m->weights + l->bytes;
+    assert(!l->placing || sum <= l->m->weights_bytes);
+    l->bytes = sum;
+    return true;
+}
+
+/* Rows first..first+rows-1 of a tensor that has `total` rows. */
+static void place_rows(loader *l, nigh_mat *mat, const nigh_gguf_tensor *t, size_t first, size_t rows) {
+    size_t cols = (size_t)t->dims[0], group = nigh_mat_group_bytes(t->type, cols), groups = (rows + NIGH_ROWS - 1) / NIGH_ROWS;
+    size_t bytes;
+    void *data;
+    const nigh_type_info *info = nigh_type_find((uint32_t)t->type);
+    if (!info || group == 0 || !nigh_mul(group, groups, &bytes)) {
+        l->status = nigh_failf(l->err, NIGH_ENOSUP, t->at, "tensor %.*s: type %s cannot be used for a matrix", (int)t->name.len, t->name.ptr, nigh_type_name((uint32_t)t->type));
+        return;
+    }
+    if (!take(l, bytes, &data)) return;
+    *mat = (nigh_mat){ .type = t->type, .rows = rows, .cols = cols, .group_bytes = group, .data = data };
+    if (!l->placing) return;
+    size_t row_bytes = cols / info->block_values * info->block_bytes;
+    l->jobs[l->job_count++] = (pack_job){ mat, t->data + first * row_bytes, l->groups };
+    l->groups += groups;
+}
+
+static bool has_shape(loader *l, const nigh_gguf_tensor *t, uint64_t cols, uint64_t rows) {
+    bool ok = t->dims[0] == cols && t->dims[1] == rows && t->dims[2] == 1 && t->dims[3] == 1 && t->dim_count <= (rows == 1 ? 4u : 2u);
+    if (ok) return true;
+    l->status = nigh_failf(l->err, NIGH_EDATA, t->at, "tensor %.*s has shape [%llu][%llu], not [%llu][%llu]", (int)t->name.len, t->name.ptr,
+                           (unsigned long long)t->dims[1], (unsigned long long)t->dims[0], (unsigned long long)rows, (unsigned long long)cols);
+    return false;
+}
+
+static void bind_mat(loader *l, const char *name, nigh_mat *mat, size_t rows, size_t cols, bool required) {
+    const nigh_gguf_tensor *t = find(l, name, required);
+    if (t && has_shape(l, t, cols, rows)) place_rows(l, mat, t, 0, rows);
+}
+
+/* A vector of f32; F16 and BF16 are widened, quantised ones are refused. */
+static void bind_vec(loader *l, const char *name, const float **out, size_t count, bool required) {
+    const nigh_gguf_tensor *t = find(l, name, required);
+    void *data;
+    if (!t || !has_shape(l, t, count, 1)) return;
+    if (t->type != NIGH_TYPE_F32 && t->type != NIGH_TYPE_F16 && t->type != NIGH_TYPE_BF16) {
+        l->status = nigh_failf(l->err, NIGH_EDATA, t->at, "tensor %s is %s; a vector must be F32, F16 or BF16", name, nigh_type_name((uint32_t)t->type));
+        return;
+    }
+    if (!take(l, count * sizeof(float), &data) || !l->placing) return;
+    nigh_dequantize(t->type, t->data, data, count);
+    *out = data;
+}
+
+static void layer_vec(loader *l, uint32_t layer_idx, const char *name, const float **out, size_t count, bool required) {
+    char full[80];
+    nigh_format(full, sizeof full, "blk.%u.%s", layer_idx, name);
+    bind_vec(l, full, out, count, required);
+}
+
+static void layer_mat(loader *l, uint32_t layer_idx, const char *name, nigh_mat *mat, size_t rows, size_t cols) {
+    char full[80];
+    nigh_format(full, sizeof full, "blk.%u.%s.weight", layer_idx, name);
+    bind_mat(l, full, mat, rows, cols, true);
+}
+
+/* phi3: attn_qkv is q, k, v in this order; ffn_up is gate, then up. */
+static void bind_fused(loader *l, uint32_t layer_idx, nigh_layer *y) {
+    const nigh_hparams *h = &l->m->h;
+    char full[80];
+    nigh_format(full, sizeof full, "blk.%u.attn_qkv.weight", layer_idx);
+    const nigh_gguf_tensor *t = find(l, full, true);
+    if (!t || !has_shape(l, t, h->embed, h->q_dim + 2 * (uint64_t)h->kv_dim)) return;
+    place_rows(l, &y->wq, t, 0, h->q_dim);
+    place_rows(l, &y->wk, t, h->q_dim, h->kv_dim);
+    place_rows(l, &y->wv, t, (size_t)h->q_dim + h->kv_dim, h->kv_dim);
+    nigh_format(full, sizeof full, "blk.%u.ffn_up.weight", layer_idx);
+    t = find(l, full, true);
+    if (!t || !has_shape(l, t, h->embed, 2 * (uint64_t)h->ffn)) return;
+    place_rows(l, &y->gate, t, 0, h->ffn);
+    place_rows(l, &y->up, t, h->ffn, h->ffn);
+}
+
+static void bind_layer_norms(loader *l, uint32_t i, nigh_layer *y) {
+    const nigh_hparams *h = &l->m->h;
+    unsigned f = l->m->arch->flags;
+    if (f & NIGH_ARCH_PRE_NORM) layer_vec(l, i, "attn_norm.weight", &y->attn_norm, h->embed, true);
+    if (f & NIGH_ARCH_PRE_NORM) layer_vec(l, i, "ffn_norm.weight", &y->ffn_norm, h->embed, true);
+    if (f & (NIGH_ARCH_QK_NORM | NIGH_ARCH_QK_NORM_WIDE)) {
+        layer_vec(l, i, "attn_q_norm.weight", &y->q_norm, f & NIGH_ARCH_QK_NORM ? h->head_dim : h->q_dim, true);
+        layer_vec(l, i, "attn_k_norm.weight", &y->k_norm, f & NIGH_ARCH_QK_NORM ? h->head_dim : h->kv_dim, true);
+    }
+    if (f & NIGH_ARCH_POST_NORM) layer_vec(l, i, "post_attention_norm.weight", &y->post_attn_norm, h->embed, true);
+    if (f & NIGH_ARCH_POST_NORM) layer_vec(l, i, "post_ffw_norm.weight", &y->post_ffn_norm, h->embed, true);
+    if (f & NIGH_ARCH_LAYER_NORM) {
+        layer_vec(l, i, "attn_output_norm.weight", &y->attn_out_norm, h->embed, true);
+        layer_vec(l, i, "attn_output_norm.bias", &y->attn_out_norm_bias, h->embed, true);
+        layer_vec(l, i, "layer_output_norm.weight", &y->layer_out_norm, h->embed, true);
+        layer_vec(l, i, "layer_output_norm.bias", &y->layer_out_norm_bias, h->embed, true);
+    }
+}
+
+static void bind_layer(loader *l, uint32_t i) {
+    const nigh_hparams *h = &l->m->h;
+    nigh_layer *y = &l->m->layers[i];
+    unsigned f = l->m->arch->flags;
+    bind_layer_norms(l, i, y);
+    if (f & NIGH_ARCH_FUSED) bind_fused(l, i, y);
+    else {
+        layer_mat(l, i, "attn_q", &y->wq, h->q_dim, h->embed);
+        layer_mat(l, i, "attn_k", &y->wk, h->kv_dim, h->embed);
+        layer_mat(l, i, "attn_v", &y->wv, h->kv_dim, h->embed);
+        if (f & NIGH_ARCH_GATE) layer_mat(l, i, "ffn_gate", &y->gate, h->ffn, h->embed);
+        layer_mat(l, i, "ffn_up", &y->up, h->ffn, h->embed);
+    }
+    layer_mat(l, i, "attn_output", &y->wo, h->embed, h->q_dim);
+    layer_mat(l, i, "ffn_down", &y->down, h->embed, h->ffn);
+    layer_vec(l, i, "attn_q.bias", &y->bq, h->q_dim, (f & NIGH_ARCH_QKV_BIAS) != 0);
+    layer_vec(l, i, "attn_k.bias", &y->bk, h->kv_dim, (f & NIGH_ARCH_QKV_BIAS) != 0);
+    layer_vec(l, i, "attn_v.bias", &y->bv, h->kv_dim, (f & NIGH_ARCH_QKV_BIAS) != 0);
+    layer_vec(l, i, "attn_output.bias", &y->bo, h->embed, (f & NIGH_ARCH_OUT_BIAS) != 0);
+    layer_vec(l, i, "ffn_up.bias", &y->bup, h->ffn, (f & NIGH_ARCH_UP_BIAS) != 0);
+    layer_vec(l, i, "ffn_down.bias", &y->bdown, h->embed, (f & NIGH_ARCH_DOWN_BIAS) != 0);
+}
+
+/* One pass over every name that the architecture knows. */
+static void bind_all(loader *l) {
+    nigh_model *m = l->m;
+    const nigh_hparams *h = &m->h;
+    unsigned f = m->arch->flags;
+    l->bytes = 0;
+    bind_mat(l, "token_embd.weight", &m->token_embd, h->vocab, h->embed, true);
+    if (f & NIGH_ARCH_LAYER_NORM) {
+        bind_mat(l, "token_types.weight", &m->token_types, 2, h->embed, false);
+        bind_vec(l, "token_embd_norm.weight", &m->embd_norm, h->embed, true);
+        bind_vec(l, "token_embd_norm.bias", &m->embd_norm_bias, h->embed, true);
+    } else {
+        bind_vec(l, "output_norm.weight", &m->output_norm, h->embed, true);
+        m->output = m->token_embd;
+        if (!(f & NIGH_ARCH_ENCODER)) bind_mat(l, "output.weight", &m->output, h->vocab, h->embed, false);
+    }
+    if (f & NIGH_ARCH_LEARNED_POS) bind_mat(l, "position_embd.weight", &m->position_embd, h->context, h->embed, true);
+    static const char *const tables[] = { "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight" };
+    for (size_t i = 0; i < NIGH_COUNT(tables); i++) (void)find(l, tables[i], false);    /* rope.c reads them */
+    for (uint32_t i = 0; i < h->layers && l->status == NIGH_OK; i++) bind_layer(l, i);
+}
+
+/* Names the first tensor that nothing of the architecture asked for: ignoring it would give a wrong model. */
+static nigh_status refuse_unknown(const loader *l) {
+    for (size_t i = 0; i < l->g->tensor_count; i++) {
+        const nigh_gguf_tensor *t = &l->g->tensors[i];
+        if (!l->seen[i])
+            return nigh_failf(l->err, NIGH_ENOSUP, t->at, "tensor %.*s has no place in a model of architecture %s with %u layers", (int)t->name.len, t->name.ptr,
+                              l->m->arch->name, l->m->h.layers);
+    }
+    return NIGH_OK;
+}
+
+static void pack_groups(void *ud, size_t worker, size_t begin, size_t end) {
+    loader *l = ud;
+    size_t j = 0;
+    (void)worker;
+    while (j + 1 < l->job_count && l->jobs[j + 1].groups_before <= begin) j++;
+    for (size_t i = begin; i < end; i++) {
+        while (j + 1 < l->job_count && l->jobs[j + 1].groups_before <= i) j++;
+        const pack_job *job = &l->jobs[j];
+        size_t group_idx = i - job->groups_before;
+        uint8_t *dst = (uint8_t *)(uintptr_t)job->mat->data + group_idx * job->mat->group_bytes;
+        nigh_mat_pack(job->mat->type, job->mat->rows, job->mat->cols, job->src, group_idx, dst);
+    }
+}
+
+static void count_parameters(nigh_model *m, const nigh_gguf *g, bool tied) {
+    m->info.parameters = 0;
+    for (size_t i = 0; i < g->tensor_count; i++)
+        m->info.parameters += g->tensors[i].dims[0] * g->tensors[i].dims[1] * g->tensors[i].dims[2] * g->tensors[i].dims[3];
+    m->info.weight_bytes = m->weights_bytes;
+    size_t embd_bytes = (m->token_embd.rows + NIGH_ROWS - 1) / NIGH_ROWS * m->token_embd.group_bytes;
+    m->info.decode_bytes = m->weights_bytes - (tied ? 0 : embd_bytes);
+}
+
+nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh_pool *pool, nigh_err *err) {
+    loader l = { .m = m, .g = g, .err = err, .status = NIGH_OK };
+    m->layers = nigh_alloc(m->h.layers, sizeof *m->layers);
+    l.jobs = nigh_alloc(JOBS_MAX, sizeof *l.jobs);
+    l.seen = nigh_alloc(g->tensor_count, sizeof *l.seen);
+    if (!m->layers || !l.jobs || !l.seen) { l.status = nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the layer table"); goto done; }
+    bind_all(&l);
+    if (l.status == NIGH_OK) l.status = refuse_unknown(&l);
+    if (l.status != NIGH_OK) goto done;
+    m->weights_bytes = l.bytes;
+    m->weights = nigh_os_pages_take(l.bytes);
+    if (!m->weights) {
+        l.status = nigh_failf(err, NIGH_ENOMEM, 0, "the weights need %zu MiB, which cannot be had", l.bytes >> 20);
+        goto done;
+    }
+    l.placing = true;
+    bind_all(&l);
+    if (l.status == NIGH_OK) nigh_pool_run(pool, pack_groups, &l, l.groups, 16);
+    bool tied = !nigh_gguf_tensor_find(g, NIGH_STR("output.weight"));
+    if (tied) m->output = m->token_embd;
+    count_parameters(m, g, tied);
+done:
+    nigh_free(l.jobs);
+    nigh_free(l.seen);
+    return l.status;
+}
