@@ -1,7 +1,7 @@
 /* gguf.c - reads the header of a GGUF file: see gguf.h for the door, docs/format-gguf.md for the format.
  *
- *     "GGUF"  version  tensors  keys | key, type, payload ... | name, dims, type, offset ... | pad | data, pad, data, ...
- *      4       4        8        8      `keys` times             `tensors` times                ^ data_at
+ *     "GGUF"  version  tensors  keys | key, type, payload ... | name, dims, type, offset ... | pad | data, pad, ...
+ *      4       4        8        8      `keys` times             `tensors` times                      ^ data_at
  *
  * The bytes come from strangers. So: every number goes through nigh_reader, which cannot leave the file; a
  * count is compared with the bytes that are left before it sizes anything; sums and products are checked;
@@ -9,8 +9,8 @@
  * duplicate or a name takes n log n at worst, whatever names a stranger chooses.
  *
  * Tensors must lie one behind the other in the order of their list, each start aligned, without holes, and
- * the file must end where the last one ends (its padding may be there or not). Every writer we know does this, llama.cpp
- * asks for it too, and it leaves no room for overlaps or for bytes that nothing describes. */
+ * the file must end where the last one ends (its padding may be there or not). Every writer we know does this,
+ * llama.cpp asks for it too, and it leaves no room for overlaps or for bytes that nothing describes. */
 #include "engine/gguf.h"
 
 enum {
@@ -21,8 +21,9 @@ enum {
 };
 
 static const uint8_t type_bytes[TYPE_COUNT] = { /* 0: not of a fixed size */
-    [NIGH_GGUF_U8] = 1, [NIGH_GGUF_I8] = 1, [NIGH_GGUF_U16] = 2, [NIGH_GGUF_I16] = 2, [NIGH_GGUF_U32] = 4, [NIGH_GGUF_I32] = 4,
-    [NIGH_GGUF_F32] = 4, [NIGH_GGUF_BOOL] = 1, [NIGH_GGUF_U64] = 8, [NIGH_GGUF_I64] = 8, [NIGH_GGUF_F64] = 8 };
+    [NIGH_GGUF_U8] = 1, [NIGH_GGUF_I8] = 1, [NIGH_GGUF_U16] = 2, [NIGH_GGUF_I16] = 2, [NIGH_GGUF_U32] = 4,
+    [NIGH_GGUF_I32] = 4, [NIGH_GGUF_F32] = 4, [NIGH_GGUF_BOOL] = 1, [NIGH_GGUF_U64] = 8, [NIGH_GGUF_I64] = 8,
+    [NIGH_GGUF_F64] = 8 };
 
 static const char *const type_names[TYPE_COUNT] = {
     "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64" };
@@ -33,13 +34,16 @@ typedef struct {
     nigh_err *err;
 } parser;
 
+#define LLU(number) ((unsigned long long)(number))
+#define SHOWN(name) shown(name), (name).ptr       /* for "%.*s" */
+
 /* ---- names ---- */
 
 /* Length of the UTF-8 letter at s[i], 0 when there is none (Unicode 15, table 3-7). */
 static size_t letter_bytes(nigh_str s, size_t i) {
     const uint8_t *p = (const uint8_t *)s.ptr + i;
-    size_t left = s.len - i, n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
-    if (n == 0 || n > left) return 0;
+    size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    if (n == 0 || n > s.len - i) return 0;
     for (size_t k = 1; k < n; k++) if ((p[k] & 0xc0) != 0x80) return 0;
     if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)) return 0;
     if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0;
@@ -101,7 +105,8 @@ static nigh_status index_names(parser *p, name_fn *name, uint32_t *order, size_t
         nigh_str a = name(p->g, order[i - 1]), b = name(p->g, order[i]);
         if (!nigh_str_eq(a, b)) continue;
         const char *later = a.ptr > b.ptr ? a.ptr : b.ptr;
-        return nigh_failf(p->err, NIGH_EDATA, (uint64_t)(later - p->g->file.ptr), "the %s '%.*s' is there twice", what, shown(a), a.ptr);
+        return nigh_failf(p->err, NIGH_EDATA, (uint64_t)(later - p->g->file.ptr), "the %s '%.*s' is there twice",
+                          what, SHOWN(a));
     }
     return NIGH_OK;
 }
@@ -138,17 +143,19 @@ static nigh_status parse_header(parser *p) {
     if (!nigh_str_eq(magic, NIGH_STR("GGUF"))) return fail_magic(p, magic);
     g->version = (uint32_t)nigh_read_uint(&p->in, 4);
     if (p->in.bad) return nigh_fail(p->err, NIGH_EDATA, 4, "the file ends inside its version");
-    if (g->version == 0x02000000u || g->version == 0x03000000u) return nigh_fail(p->err, NIGH_ENOSUP, 4, "big-endian GGUF is not supported");
-    if (g->version != 2 && g->version != 3) return nigh_failf(p->err, NIGH_ENOSUP, 4, "GGUF version %u is not supported (2 and 3 are)", g->version);
+    if (g->version == 0x02000000u || g->version == 0x03000000u)
+        return nigh_fail(p->err, NIGH_ENOSUP, 4, "big-endian GGUF is not supported");
+    if (g->version != 2 && g->version != 3)
+        return nigh_failf(p->err, NIGH_ENOSUP, 4, "GGUF version %u is not supported (2 and 3 are)", g->version);
     uint64_t tensors = nigh_read_uint(&p->in, 8), keys = nigh_read_uint(&p->in, 8);
     if (p->in.bad) return nigh_fail(p->err, NIGH_EDATA, 8, "the file ends inside its counts");
     size_t left = nigh_reader_left(&p->in);
     if (tensors > NIGH_GGUF_TENSORS_MAX || tensors > left / INFO_BYTES_MIN)
-        return nigh_failf(p->err, NIGH_EDATA, 8, "%llu tensors are declared; %zu bytes are left and %d are allowed", (unsigned long long)tensors,
-                          left, (int)NIGH_GGUF_TENSORS_MAX);
+        return nigh_failf(p->err, NIGH_EDATA, 8, "%llu tensors are declared; %zu bytes are left and %d are allowed",
+                          LLU(tensors), left, (int)NIGH_GGUF_TENSORS_MAX);
     if (keys > NIGH_GGUF_KEYS_MAX || keys > left / ENTRY_BYTES_MIN)
-        return nigh_failf(p->err, NIGH_EDATA, 16, "%llu keys are declared; %zu bytes are left and %d are allowed", (unsigned long long)keys,
-                          left, (int)NIGH_GGUF_KEYS_MAX);
+        return nigh_failf(p->err, NIGH_EDATA, 16, "%llu keys are declared; %zu bytes are left and %d are allowed",
+                          LLU(keys), left, (int)NIGH_GGUF_KEYS_MAX);
     g->value_count = (size_t)keys;
     g->tensor_count = (size_t)tensors;
     g->values = nigh_alloc(sizeof *g->values, g->value_count);
@@ -162,8 +169,13 @@ static nigh_status parse_header(parser *p) {
 
 /* ---- keys and values ---- */
 
+/* About a key or tensor whose name cannot be shown: its number in the list instead. */
+static nigh_status fail_nameless(parser *p, const char *what, size_t index, uint64_t at, const char *why) {
+    return nigh_failf(p->err, NIGH_EDATA, at, "%s number %zu: %s", what, index + 1, why);
+}
+
 static nigh_status fail_value(parser *p, const nigh_gguf_value *v, uint64_t at, const char *why) {
-    return nigh_failf(p->err, NIGH_EDATA, at, "key '%.*s': %s", shown(v->key), v->key.ptr, why);
+    return nigh_failf(p->err, NIGH_EDATA, at, "key '%.*s': %s", SHOWN(v->key), why);
 }
 
 /* A string: u64 length, bytes. False when it leaves the file or is too long. */
@@ -182,21 +194,24 @@ static nigh_status read_payload_of_bools(parser *p, const nigh_gguf_value *v) {
 
 /* Items of a fixed size, or strings, which are walked once here so that readers need not check again. */
 static nigh_status read_array(parser *p, nigh_gguf_value *v) {
-    uint64_t start = nigh_reader_pos(&p->in), item_type = nigh_read_uint(&p->in, 4), count = nigh_read_uint(&p->in, 8);
+    uint64_t start = nigh_reader_pos(&p->in);
+    uint64_t item_type = nigh_read_uint(&p->in, 4), count = nigh_read_uint(&p->in, 8);
     if (p->in.bad) return fail_value(p, v, start, "the file ends inside an array's head");
     if (item_type >= TYPE_COUNT) return fail_value(p, v, start, "an array of an unknown type");
     if (item_type == NIGH_GGUF_ARRAY) return fail_value(p, v, start, "an array of arrays is not supported");
     v->item_type = (nigh_gguf_type)item_type;
     v->count = count;
     v->at = nigh_reader_pos(&p->in);
-    size_t left = nigh_reader_left(&p->in), item_bytes_min = type_bytes[item_type] ? type_bytes[item_type] : 8;
-    if (count > left / item_bytes_min) return fail_value(p, v, start + 4, "an array declares more items than the file holds");
+    size_t item_bytes_min = type_bytes[item_type] ? type_bytes[item_type] : 8;
+    if (count > nigh_reader_left(&p->in) / item_bytes_min)
+        return fail_value(p, v, start + 4, "an array declares more items than the file holds");
     const char *begin = (const char *)p->in.at;
     if (item_type == NIGH_GGUF_STRING) {
         for (uint64_t i = 0; i < count; i++) {
             nigh_str item;
             uint64_t item_at = nigh_reader_pos(&p->in);
-            if (!read_string(&p->in, &item)) return fail_value(p, v, item_at, "a string of the array leaves the file or is over 16 MiB");
+            if (!read_string(&p->in, &item))
+                return fail_value(p, v, item_at, "a string of the array leaves the file or is over 16 MiB");
         }
         v->bytes = (nigh_str){ begin, (size_t)((const char *)p->in.at - begin) };
         return NIGH_OK;
@@ -210,7 +225,8 @@ static nigh_status read_payload(parser *p, nigh_gguf_value *v) {
     v->at = nigh_reader_pos(&p->in);
     if (v->type == NIGH_GGUF_ARRAY) return read_array(p, v);
     if (v->type == NIGH_GGUF_STRING) {
-        if (!read_string(&p->in, &v->bytes)) return fail_value(p, v, v->at, "the string leaves the file or is over 16 MiB");
+        if (!read_string(&p->in, &v->bytes))
+            return fail_value(p, v, v->at, "the string leaves the file or is over 16 MiB");
         v->at += 8;
         return NIGH_OK;
     }
@@ -222,12 +238,11 @@ static nigh_status read_payload(parser *p, nigh_gguf_value *v) {
 static nigh_status parse_value(parser *p, size_t index) {
     nigh_gguf_value *v = &p->g->values[index];
     uint64_t at = nigh_reader_pos(&p->in), bytes = nigh_read_uint(&p->in, 8);
-    if (p->in.bad) return nigh_failf(p->err, NIGH_EDATA, at, "the file ends before key %zu of %zu", index + 1, p->g->value_count);
+    if (p->in.bad) return fail_nameless(p, "key", index, at, "the file ends here");
     if (bytes == 0 || bytes > NIGH_GGUF_KEY_BYTES_MAX || bytes > nigh_reader_left(&p->in))
-        return nigh_failf(p->err, NIGH_EDATA, at, "key %zu of %zu: a name of %llu bytes", index + 1, p->g->value_count, (unsigned long long)bytes);
+        return fail_nameless(p, "key", index, at, "the name is empty, too long or leaves the file");
     v->key = nigh_read_bytes(&p->in, bytes);
-    if (!is_clean_name(v->key))
-        return nigh_failf(p->err, NIGH_EDATA, at + 8, "key %zu of %zu: the name is not plain UTF-8", index + 1, p->g->value_count);
+    if (!is_clean_name(v->key)) return fail_nameless(p, "key", index, at + 8, "the name is not plain UTF-8");
     at = nigh_reader_pos(&p->in);
     uint64_t type = nigh_read_uint(&p->in, 4);
     if (p->in.bad) return fail_value(p, v, at, "the file ends inside its type");
@@ -245,7 +260,7 @@ static nigh_status parse_values(parser *p) {
 /* ---- tensors ---- */
 
 static nigh_status fail_tensor(parser *p, const nigh_gguf_tensor *t, uint64_t at, const char *why) {
-    return nigh_failf(p->err, NIGH_EDATA, at, "tensor '%.*s': %s", shown(t->name), t->name.ptr, why);
+    return nigh_failf(p->err, NIGH_EDATA, at, "tensor '%.*s': %s", SHOWN(t->name), why);
 }
 
 static bool mul64(uint64_t a, uint64_t b, uint64_t *out) {
@@ -254,15 +269,15 @@ static bool mul64(uint64_t a, uint64_t b, uint64_t *out) {
 }
 
 /* Sizes of one tensor from its dimensions and type. */
-static nigh_status size_tensor(parser *p, nigh_gguf_tensor *t, uint64_t type_at, uint64_t type) {
-    const nigh_type_info *info = type <= UINT32_MAX ? nigh_type_find((uint32_t)type) : NULL;
+static nigh_status size_tensor(parser *p, nigh_gguf_tensor *t, uint64_t type_at, uint32_t type) {
+    const nigh_type_info *info = nigh_type_find(type);
     if (!info)
-        return nigh_failf(p->err, NIGH_ENOSUP, type_at, "tensor '%.*s': %s (type number %llu) is not supported", shown(t->name), t->name.ptr,
-                          nigh_type_name((uint32_t)type), (unsigned long long)type);
+        return nigh_failf(p->err, NIGH_ENOSUP, type_at, "tensor '%.*s': %s (number %u) is not supported",
+                          SHOWN(t->name), nigh_type_name(type), type);
     t->type = (nigh_type)type;
     if (t->dims[0] % info->block_values != 0)
-        return nigh_failf(p->err, NIGH_EDATA, type_at, "tensor '%.*s': rows of %llu values cannot be %s, whose blocks hold %u", shown(t->name),
-                          t->name.ptr, (unsigned long long)t->dims[0], info->name, info->block_values);
+        return nigh_failf(p->err, NIGH_EDATA, type_at, "tensor '%.*s': rows of %llu values, but a block of %s holds %u",
+                          SHOWN(t->name), LLU(t->dims[0]), info->name, info->block_values);
     uint64_t bytes = t->dims[0] / info->block_values;
     bool fits = mul64(bytes, info->block_bytes, &bytes);
     for (uint32_t d = 1; d < t->dim_count; d++) fits = fits && mul64(bytes, t->dims[d], &bytes);
@@ -275,19 +290,19 @@ static nigh_status size_tensor(parser *p, nigh_gguf_tensor *t, uint64_t type_at,
 static nigh_status parse_tensor(parser *p, size_t index) {
     nigh_gguf_tensor *t = &p->g->tensors[index];
     uint64_t at = nigh_reader_pos(&p->in), bytes = nigh_read_uint(&p->in, 8);
-    if (p->in.bad) return nigh_failf(p->err, NIGH_EDATA, at, "the file ends before tensor %zu of %zu", index + 1, p->g->tensor_count);
+    if (p->in.bad) return fail_nameless(p, "tensor", index, at, "the file ends here");
     if (bytes == 0 || bytes > NIGH_GGUF_NAME_BYTES_MAX || bytes > nigh_reader_left(&p->in))
-        return nigh_failf(p->err, NIGH_EDATA, at, "tensor %zu of %zu: a name of %llu bytes", index + 1, p->g->tensor_count, (unsigned long long)bytes);
+        return fail_nameless(p, "tensor", index, at, "the name is empty, over 64 bytes or leaves the file");
     t->name = nigh_read_bytes(&p->in, bytes);
-    if (!is_clean_name(t->name))
-        return nigh_failf(p->err, NIGH_EDATA, at + 8, "tensor %zu of %zu: the name is not plain UTF-8", index + 1, p->g->tensor_count);
+    if (!is_clean_name(t->name)) return fail_nameless(p, "tensor", index, at + 8, "the name is not plain UTF-8");
     at = nigh_reader_pos(&p->in);
     uint64_t dim_count = nigh_read_uint(&p->in, 4);
     if (p->in.bad) return fail_tensor(p, t, at, "the file ends inside its shape");
     if (dim_count < 1 || dim_count > 4) return fail_tensor(p, t, at, "the number of dimensions is not 1 to 4");
     t->dim_count = (uint32_t)dim_count;
     for (uint32_t d = 0; d < 4; d++) t->dims[d] = d < dim_count ? nigh_read_uint(&p->in, 8) : 1;
-    uint64_t type_at = nigh_reader_pos(&p->in), type = nigh_read_uint(&p->in, 4);
+    uint64_t type_at = nigh_reader_pos(&p->in);
+    uint32_t type = (uint32_t)nigh_read_uint(&p->in, 4);
     t->at = nigh_read_uint(&p->in, 8);
     if (p->in.bad) return fail_tensor(p, t, at, "the file ends inside its shape");
     for (uint32_t d = 0; d < dim_count; d++)
@@ -301,7 +316,8 @@ static nigh_status read_alignment(parser *p, uint64_t *alignment) {
     if (!v) return NIGH_OK;
     if (v->type != NIGH_GGUF_U32) return fail_value(p, v, v->at, "not a u32");
     uint64_t n = (uint64_t)nigh_gguf_item_int(v, 0);
-    if (n < 8 || n > NIGH_GGUF_ALIGNMENT_MAX || (n & (n - 1)) != 0) return fail_value(p, v, v->at, "not a power of two from 8 to 65536");
+    if (n < 8 || n > NIGH_GGUF_ALIGNMENT_MAX || (n & (n - 1)) != 0)
+        return fail_value(p, v, v->at, "not a power of two from 8 to 65536");
     *alignment = n;
     return NIGH_OK;
 }
@@ -315,20 +331,21 @@ static nigh_status place_tensors(parser *p) {
     for (size_t i = 0; i < g->tensor_count; i++) {
         nigh_gguf_tensor *t = &g->tensors[i];
         if (t->at != offset)
-            return nigh_failf(p->err, NIGH_EDATA, (uint64_t)(t->name.ptr - g->file.ptr), "tensor '%.*s': offset %llu, but the one before it "
-                              "ends at %llu (aligned to %llu)", shown(t->name), t->name.ptr, (unsigned long long)t->at,
-                              (unsigned long long)offset, (unsigned long long)alignment);
+            return nigh_failf(p->err, NIGH_EDATA, (uint64_t)(t->name.ptr - g->file.ptr),
+                              "tensor '%.*s': its offset is %llu, not %llu where the one before ends (aligned to %llu)",
+                              SHOWN(t->name), LLU(t->at), LLU(offset), LLU(alignment));
         if (data_at > total || !nigh_span_fits(offset, t->bytes, total - data_at))
-            return nigh_failf(p->err, NIGH_EDATA, data_at + offset, "tensor '%.*s': its %llu bytes at %llu leave the file of %llu bytes",
-                              shown(t->name), t->name.ptr, (unsigned long long)t->bytes, (unsigned long long)(data_at + offset),
-                              (unsigned long long)total);
+            return nigh_failf(p->err, NIGH_EDATA, data_at + offset,
+                              "tensor '%.*s': its %llu bytes at %llu leave the file of %llu bytes",
+                              SHOWN(t->name), LLU(t->bytes), LLU(data_at + offset), LLU(total));
         t->at = data_at + offset;
         t->data = (const uint8_t *)g->file.ptr + t->at;
         end = t->at + t->bytes;
         offset = (offset + t->bytes + alignment - 1) & ~(alignment - 1);
     }
     if (total > ((end + alignment - 1) & ~(alignment - 1)))
-        return nigh_failf(p->err, NIGH_EDATA, end, "%llu bytes behind the last tensor belong to nothing", (unsigned long long)(total - end));
+        return nigh_failf(p->err, NIGH_EDATA, end, "%llu bytes behind the last tensor belong to nothing",
+                          LLU(total - end));
     return NIGH_OK;
 }
 
@@ -405,13 +422,13 @@ float nigh_gguf_item_float(const nigh_gguf_value *v, uint64_t i) {
 
 static nigh_status find_value(const nigh_gguf *g, nigh_str key, const nigh_gguf_value **out, nigh_err *err) {
     *out = nigh_gguf_find(g, key);
-    return *out ? NIGH_OK : nigh_failf(err, NIGH_ENOENT, 0, "the key '%.*s' is missing", shown(key), key.ptr);
+    return *out ? NIGH_OK : nigh_failf(err, NIGH_ENOENT, 0, "the key '%.*s' is missing", SHOWN(key));
 }
 
 static nigh_status fail_type(const nigh_gguf_value *v, const char *wanted, nigh_err *err) {
     bool array = v->type == NIGH_GGUF_ARRAY;
-    return nigh_failf(err, NIGH_EDATA, v->at, "the key '%.*s' is %s %s, not %s", shown(v->key), v->key.ptr, array ? "an array of" : "of type",
-                      type_names[v->item_type], wanted);
+    return nigh_failf(err, NIGH_EDATA, v->at, "the key '%.*s' is %s %s, not %s", SHOWN(v->key),
+                      array ? "an array of" : "of type", type_names[v->item_type], wanted);
 }
 
 nigh_status nigh_gguf_u32(const nigh_gguf *g, nigh_str key, uint32_t *out, nigh_err *err) {
@@ -419,7 +436,8 @@ nigh_status nigh_gguf_u32(const nigh_gguf *g, nigh_str key, uint32_t *out, nigh_
     NIGH_TRY(find_value(g, key, &v, err));
     if (!is_integer(v->type)) return fail_type(v, "an integer", err);
     int64_t n = nigh_gguf_item_int(v, 0);
-    if (n < 0 || n > UINT32_MAX) return nigh_failf(err, NIGH_EDATA, v->at, "the key '%.*s' is not in 0..4294967295", shown(key), key.ptr);
+    if (n < 0 || n > UINT32_MAX)
+        return nigh_failf(err, NIGH_EDATA, v->at, "the key '%.*s' is not in 0..4294967295", SHOWN(key));
     *out = (uint32_t)n;
     return NIGH_OK;
 }
@@ -433,7 +451,7 @@ nigh_status nigh_gguf_f32(const nigh_gguf *g, nigh_str key, float *out, nigh_err
     memcpy(&d, &bits, sizeof d);
     if (v->type == NIGH_GGUF_F32) d = (double)nigh_gguf_item_float(v, 0);
     if (!(d >= -3.4028234663852886e38 && d <= 3.4028234663852886e38)) /* the largest f32; false for NaN */
-        return nigh_failf(err, NIGH_EDATA, v->at, "the key '%.*s' is not a finite number", shown(key), key.ptr);
+        return nigh_failf(err, NIGH_EDATA, v->at, "the key '%.*s' is not a finite number", SHOWN(key));
     *out = (float)d;
     return NIGH_OK;
 }
@@ -454,10 +472,12 @@ nigh_status nigh_gguf_string(const nigh_gguf *g, nigh_str key, nigh_str *out, ni
     return NIGH_OK;
 }
 
-nigh_status nigh_gguf_array(const nigh_gguf *g, nigh_str key, nigh_gguf_type item_type, const nigh_gguf_value **out, nigh_err *err) {
+nigh_status nigh_gguf_array(const nigh_gguf *g, nigh_str key, nigh_gguf_type item_type, const nigh_gguf_value **out,
+                            nigh_err *err) {
     const nigh_gguf_value *v;
     NIGH_TRY(find_value(g, key, &v, err));
-    bool same = v->item_type == item_type || (is_integer(v->item_type) && is_integer(item_type)) || (is_float(v->item_type) && is_float(item_type));
+    bool same = v->item_type == item_type || (is_integer(v->item_type) && is_integer(item_type)) ||
+                (is_float(v->item_type) && is_float(item_type));
     if (v->type != NIGH_GGUF_ARRAY || !same) {
         char wanted[32];
         nigh_format(wanted, sizeof wanted, "an array of %s", type_names[item_type]);
