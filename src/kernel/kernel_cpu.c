@@ -24,4 +24,7 @@ bool nigh_cpu_parse(nigh_str name, unsigned *flags) {
 void nigh_kernels_init(nigh_kernels *k, unsigned cpu) {
     nigh_kernels_ref(k);
     (void)cpu;
+#if defined(__x86_64__)
+    if (cpu & NIGH_CPU_AVX512) nigh_kernels_avx512(k);
+#endif
 }

@@ -5,5 +5,8 @@
 #include "kernel/kernel.h"
 
 void nigh_kernels_ref(nigh_kernels *k);
+#if defined(__x86_64__)
+void nigh_kernels_avx512(nigh_kernels *k);
+#endif
 
 #endif

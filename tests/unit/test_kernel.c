@@ -198,4 +198,273 @@ static void test_math_f64(void) {
     CHECK(s == 0 && c == 1);
 }
 
-TEST_MAIN(T(test_packed_means_the_same), T(test_ref_matmul_is_right), T(test_math_f32), T(test_math_f64))
+/* ---- every instruction set against plain C, bit for bit ---- */
+
+/* Equal bits; any NaN equals any NaN (which of two NaNs a sum keeps is not part of the contract). */
+static bool same_bits(const float *a, const float *b, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (nigh_bits32(a[i]) != nigh_bits32(b[i]) && !(isnan(a[i]) && isnan(b[i]))) return false;
+    return true;
+}
+
+/* The tables to compare: those of this processor. ref: plain C. */
+typedef struct { nigh_kernels ref, isa[2]; size_t count; } tables;
+
+static tables tables_new(void) {
+    static const char *const names[] = { "avx2", "avx512" };
+    tables t = { .count = 0 };
+    nigh_kernels_init(&t.ref, 0);
+    for (size_t i = 0; i < NIGH_COUNT(names); i++) {
+        unsigned cpu;
+        CHECK(nigh_cpu_parse(nigh_str_of(names[i]), &cpu));
+        nigh_kernels_init(&t.isa[t.count], cpu & nigh_cpu_detect());
+        if (!strcmp(t.isa[t.count].name, names[i])) t.count++;
+    }
+    return t;
+}
+
+/* Extreme blocks: nothing, NaN, infinity, tiny, all at the largest size, one large value. */
+static void make_extreme(float *x, size_t n, uint64_t *state) {
+    static const float odd[] = { 0, -0.0f, 1e-30f, 1e-38f, 1e-45f, 3e38f, -3e38f };
+    for (size_t b = 0; b + 32 <= n; b += 32)
+        switch (test_rand(state) % 12) {
+        case 0: memset(x + b, 0, 32 * sizeof *x); break;
+        case 1: x[b + 5] = NAN; break;
+        case 2: x[b + 31] = -INFINITY; break;
+        case 3: for (size_t i = 0; i < 32; i++) x[b + i] = i % 2 ? 2.5f : -2.5f; break;
+        case 4: for (size_t i = 0; i < 32; i++) x[b + i] = odd[test_rand(state) % NIGH_COUNT(odd)]; break;
+        case 5: for (size_t i = 0; i < 32; i++) x[b + i] *= 1e-32f; break;
+        case 6: for (size_t i = 0; i < 32; i++) x[b + i] = 3.0f; break;
+        default: break;
+        }
+}
+
+static void check_matmul(const tables *t, nigh_type type, size_t rows, size_t cols, size_t count, int hostile, uint64_t *state) {
+    size_t stride = rows + 3, groups = (rows + 15) / 16, room = count * stride;
+    matrix m = matrix_new(type, rows, cols, hostile > 0, state);
+    nigh_acts a = acts_new(cols, count, state);
+    if (hostile) make_extreme((float *)(uintptr_t)a.x, cols * count, state);
+    t->ref.quantize(&a, 0, count);
+    float *want = guarded(room), *got = guarded(room);
+    t->ref.matmul(&m.mat, &a, want, stride, 0, groups);
+    for (size_t i = 0; i < t->count; i++) {
+        for (size_t k = 0; k < room; k++) got[k] = guard_value();
+        size_t cut = test_rand(state) % (groups + 1);       /* rows in two parts: the same bits */
+        t->isa[i].matmul(&m.mat, &a, got, stride, cut, groups);
+        t->isa[i].matmul(&m.mat, &a, got, stride, 0, cut);
+        bool same = true, gap = true;
+        for (size_t k = 0; k < count; k++) {
+            same = same && same_bits(want + k * stride, got + k * stride, rows);
+            for (size_t r = rows; r < stride; r++) gap = gap && nigh_bits32(got[k * stride + r]) == 0x7fc0beefu;
+        }
+        CHECK_MSG(same && gap && guards_stand(got, room), "%s %s rows %zu cols %zu tokens %zu hostile %d same %d gap %d", t->isa[i].name,
+                  nigh_type_name(type), rows, cols, count, hostile, same, gap);
+    }
+    guarded_free(want);
+    guarded_free(got);
+    acts_free(&a);
+    matrix_free(&m);
+}
+
+static void test_matmul_bits(void) {
+    static const size_t counts[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33 }, rows[] = { 1, 16, 37 };
+    uint64_t state = test_seed();
+    tables t = tables_new();
+    if (!t.count) TEST_SKIP("this processor has neither AVX2 nor AVX-512");
+    for (size_t i = 0; i < NIGH_COUNT(all_types); i++)
+        for (size_t c = 0; c < NIGH_COUNT(counts); c++)
+            for (size_t r = 0; r < NIGH_COUNT(rows); r++) {
+                uint32_t block = nigh_type_find(all_types[i])->block_values;
+                size_t cols = block == 256 ? (size_t)256 << (c & 1) : block == 32 ? 32 + 64 * (c % 4) : 1 + 13 * c;
+                for (int hostile = 0; hostile < 2; hostile++) check_matmul(&t, all_types[i], rows[r], cols, counts[c], hostile, &state);
+            }
+}
+
+/* Weights and activations at the ends of their ranges, so that int16 or int32 sums would run over if they could. */
+static void test_matmul_ends(void) {
+    static const uint8_t fills[] = { 0x00, 0xff, 0x80, 0x7f, 0x0f, 0xf0 };
+    uint64_t state = test_seed();
+    tables t = tables_new();
+    if (!t.count) TEST_SKIP("this processor has neither AVX2 nor AVX-512");
+    for (size_t i = 3; i < NIGH_COUNT(all_types); i++)
+        for (size_t n = 0; n < NIGH_COUNT(fills) * 3; n++) {
+            enum { ROWS = 16, COLS = 256, COUNT = 5 };
+            matrix m = matrix_new(all_types[i], ROWS, COLS, false, &state);
+            const nigh_type_info *info = nigh_type_find(all_types[i]);
+            memset(m.src, fills[n / 3], ROWS * m.row_bytes);
+            for (size_t b = 0; b < ROWS * m.row_bytes; b += info->block_bytes) tame_block(all_types[i], m.src + b, &state);
+            nigh_mat_pack(all_types[i], ROWS, COLS, m.src, 0, m.packed);
+            nigh_acts a = acts_new(COLS, COUNT, &state);
+            for (size_t k = 0; k < COLS * COUNT; k++) ((float *)(uintptr_t)a.x)[k] = n % 3 == 0 ? 1.0f : n % 3 == 1 ? -1.0f : k % 2 ? 1.0f : -1.0f;
+            t.ref.quantize(&a, 0, COUNT);
+            float want[ROWS * COUNT], got[ROWS * COUNT];
+            t.ref.matmul(&m.mat, &a, want, ROWS, 0, 1);
+            for (size_t k = 0; k < t.count; k++) {
+                t.isa[k].matmul(&m.mat, &a, got, ROWS, 0, 1);
+                CHECK_MSG(!memcmp(want, got, sizeof want), "%s %s fill %02x", t.isa[k].name, info->name, fills[n / 3]);
+            }
+            acts_free(&a);
+            matrix_free(&m);
+        }
+}
+
+static void test_quantize_bits(void) {
+    uint64_t state = test_seed();
+    tables t = tables_new();
+    for (int round = 0; round < 200; round++) {
+        size_t cols = 32 * (1 + test_rand(&state) % 9), count = 1 + test_rand(&state) % 4;
+        nigh_acts a = acts_new(cols, count, &state), b = a;
+        make_extreme((float *)(uintptr_t)a.x, cols * count, &state);
+        b.q = nigh_alloc(cols * count + 64, 1);
+        b.scale = nigh_alloc(count * (cols / 32) + 1, 4);
+        b.sum = nigh_alloc(count * (cols / 16) + 1, 4);
+        t.ref.quantize(&a, 0, count);
+        for (size_t n = 0; n < cols * count; n += 32) {
+            float top = 0;
+            int sum = 0;
+            for (size_t i = 0; i < 32; i++) {
+                sum += a.q[n + i];
+                top = fmaxf(top, fabsf(a.x[n + i]));
+                float x = a.x[n + i], s = a.scale[n / 32];
+                if (!isnan(s)) CHECK(a.q[n + i] >= -127 && fabsf((float)a.q[n + i] * s - x) <= s * 0.5001f + 1e-30f);
+            }
+            CHECK(a.sum[n / 16] == -sum);
+            CHECK(isnan(a.scale[n / 32]) || a.scale[n / 32] == (top < 0x1p-100f ? 0 : top / 127));
+        }
+        for (size_t i = 0; i < t.count; i++) {
+            t.isa[i].quantize(&b, 0, count);
+            CHECK(!memcmp(a.q, b.q, cols * count) && same_bits(a.scale, b.scale, count * (cols / 32)));
+            CHECK(!memcmp(a.sum, b.sum, count * (cols / 16) * 4));
+        }
+        b.x = NULL;
+        acts_free(&a);
+        acts_free(&b);
+    }
+}
+
+/* Runs the elementwise slot number `slot` on x (n values, in place), with y as its second operand. */
+enum { SLOTS = 13 };
+static void run_slot(const nigh_kernels *k, int slot, float *x, const float *y, size_t n) {
+    switch (slot) {
+    case 0: k->rmsnorm(x, x, y, n, 1e-5f); break;
+    case 1: k->rmsnorm(x, x, NULL, n, 1e-6f); break;
+    case 2: k->layernorm(x, x, y, y + 1, n, 1e-5f); break;
+    case 3: k->layernorm(x, x, y, NULL, n, 1e-5f); break;
+    case 4: k->add(x, y, n); break;
+    case 5: k->scale(x, y[0], n); break;
+    case 6: k->silu_mul(x, y, n); break;
+    case 7: k->gelu_mul(x, y, n); break;
+    case 8: k->gelu(x, n); break;
+    case 9: k->softcap(x, 30.0f, n); break;
+    case 10: k->softmax(x, n); break;
+    case 11: k->rope(x, y, y + n / 2, n / 2, true); break;
+    case 12: k->rope(x, y, y + n / 2, n / 2, false); break;
+    default: break;
+    }
+}
+
+static void test_elementwise_bits(void) {
+    uint64_t state = test_seed();
+    tables t = tables_new();
+    for (int slot = 0; slot < SLOTS; slot++)
+        for (int round = 0; round < 120; round++) {
+            size_t n = 1 + test_rand(&state) % (round < 60 ? 40 : 700);
+            float *x = guarded(n), *want = guarded(n), *got = guarded(n), *y = guarded(n + 1);
+            float by = round % 3 == 0 ? 30.0f : 1.0f;
+            for (size_t i = 0; i < n; i++) x[i] = rand_float(&state) * by;
+            for (size_t i = 0; i <= n; i++) y[i] = rand_float(&state);
+            if (round % 10 == 9) make_extreme(x, n, &state);
+            memcpy(want, x, n * sizeof *x);
+            run_slot(&t.ref, slot, want, y, n);
+            CHECK(guards_stand(want, n));
+            for (size_t i = 0; i < t.count; i++) {
+                memcpy(got, x, n * sizeof *x);
+                run_slot(&t.isa[i], slot, got, y, n);
+                CHECK_MSG(same_bits(want, got, n) && guards_stand(got, n), "%s slot %d n %zu round %d", t.isa[i].name, slot, n, round);
+            }
+            guarded_free(x), guarded_free(want), guarded_free(got), guarded_free(y);
+        }
+}
+
+/* ---- attention ---- */
+
+typedef struct { nigh_attn a; float *memory, *out; const float **q; float **outs; uint32_t *ints; float *slope; size_t out_floats; } heads;
+
+static void heads_free(heads *h) {
+    free(h->memory), free((void *)h->q), free(h->outs), free(h->ints), free(h->slope);
+    guarded_free(h->out);
+}
+
+static heads heads_new(size_t count, size_t dims, size_t keys, int kind, uint64_t *state) {
+    size_t blocks = (keys + 15) / 16, v_stride = dims + kind % 3, floats = blocks * 16 * dims + keys * v_stride + count * dims + count * blocks * 16;
+    heads h = { .memory = aligned_alloc(64, (floats * 4 + 63) / 64 * 64), .out = guarded(count * dims), .q = malloc(count * sizeof(float *)),
+                .outs = malloc(count * sizeof(float *)), .ints = malloc(3 * count * 4), .slope = malloc(count * 4), .out_floats = count * dims };
+    for (size_t i = 0; i < floats; i++) h.memory[i] = NAN;
+    float *k = h.memory, *v = k + blocks * 16 * dims, *q = v + keys * v_stride, *scratch = q + count * dims;
+    for (size_t i = 0; i < keys; i++)
+        for (size_t d = 0; d < dims; d++) {
+            k[i / 16 * 16 * dims + d * 16 + i % 16] = rand_float(state);
+            v[i * v_stride + d] = rand_float(state);
+        }
+    for (size_t i = 0; i < count; i++) {
+        h.q[i] = q + i * dims;
+        h.outs[i] = h.out + i * dims;
+        for (size_t d = 0; d < dims; d++) q[i * dims + d] = rand_float(state) * 0.3f;
+        uint32_t end = (uint32_t)(kind & 1 ? 1 + test_rand(state) % keys : keys - nigh_min(keys - 1, (count - 1 - i) / 2));
+        h.ints[count + i] = end;
+        h.ints[i] = kind & 2 ? (uint32_t)(test_rand(state) % end) : 0;
+        h.ints[2 * count + i] = end - 1;
+        h.slope[i] = 0.1f * (float)(i + 1);
+    }
+    h.a = (nigh_attn){ count, dims, h.q, h.outs, h.ints, h.ints + count, h.ints + 2 * count, kind & 4 ? h.slope : NULL, kind & 8 ? 5.0f : 0.0f,
+                       k, v, v_stride, scratch };
+    return h;
+}
+
+/* What attention means, in double, for one query. */
+static double attend_error(const heads *h, size_t i) {
+    const nigh_attn *a = &h->a;
+    double sum = 0, worst = 0, top = -1e300, *p = calloc(a->end[i], sizeof *p);
+    for (size_t key = a->begin[i]; key < a->end[i]; key++) {
+        for (size_t d = 0; d < a->head_dim; d++) p[key] += (double)a->q[i][d] * a->k[key / 16 * 16 * a->head_dim + d * 16 + key % 16];
+        if (a->softcap != 0) p[key] = a->softcap * tanh(p[key] / a->softcap);
+        if (a->slope) p[key] -= a->slope[i] * fabs((double)a->pos[i] - (double)key);
+        top = fmax(top, p[key]);
+    }
+    for (size_t key = a->begin[i]; key < a->end[i]; key++) sum += p[key] = exp(p[key] - top);
+    for (size_t d = 0; d < a->head_dim; d++) {
+        double want = 0;
+        for (size_t key = a->begin[i]; key < a->end[i]; key++) want += p[key] / sum * a->v[key * a->v_stride + d];
+        worst = fmax(worst, fabs(want - a->out[i][d]));
+    }
+    free(p);
+    return worst;
+}
+
+static void test_attend(void) {
+    static const size_t counts[] = { 1, 2, 3, 4, 5, 9, 16 }, dims[] = { 8, 16, 64, 72, 80, 128, 7 };
+    uint64_t state = test_seed();
+    tables t = tables_new();
+    for (int kind = 0; kind < 16; kind++)
+        for (size_t c = 0; c < NIGH_COUNT(counts); c++)
+            for (size_t n = 0; n < NIGH_COUNT(dims); n++) {
+                size_t keys = 1 + test_rand(&state) % 130;
+                heads h = heads_new(counts[c], dims[n], keys, kind, &state);
+                float *want = malloc(h.out_floats * sizeof *want);
+                t.ref.attend(&h.a);
+                memcpy(want, h.out, h.out_floats * sizeof *want);
+                CHECK(guards_stand(h.out, h.out_floats));
+                for (size_t i = 0; i < counts[c]; i++) CHECK(attend_error(&h, i) < 5e-6);
+                for (size_t i = 0; i < t.count; i++) {
+                    for (size_t k = 0; k < h.out_floats; k++) h.out[k] = NAN;
+                    t.isa[i].attend(&h.a);
+                    CHECK_MSG(same_bits(want, h.out, h.out_floats) && guards_stand(h.out, h.out_floats), "%s kind %d queries %zu dims %zu keys %zu",
+                              t.isa[i].name, kind, counts[c], dims[n], keys);
+                }
+                free(want);
+                heads_free(&h);
+            }
+}
+
+TEST_MAIN(T(test_packed_means_the_same), T(test_ref_matmul_is_right), T(test_math_f32), T(test_math_f64), T(test_matmul_bits),
+          T(test_matmul_ends), T(test_quantize_bits), T(test_elementwise_bits), T(test_attend))

@@ -1,0 +1,153 @@
+/* bench_kernel.c - how fast the kernels are on this machine: `make bench-kernel`, CSV on stdout.
+ *
+ *     decode   one token: GB/s of packed weights read from memory (64 MB or more, so no cache helps)
+ *     prompt   64 tokens: 10^9 multiplications and additions a second
+ *     attend   10^9 multiplications and additions a second, 1 token and a prompt
+ *     read     plain reading of the same memory, the ceiling for decode
+ *
+ * usage: bench_kernel [threads] [type] [isa]     threads 1, all types and all sets by default */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/pool.h"
+#include "kernel/kernel.h"
+
+enum { COLS = 1536, ROWS_DECODE = 49152, ROWS_PROMPT = 1536, TOKENS = 64 };
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+typedef struct {
+    const nigh_kernels *k;
+    const nigh_mat *m;
+    const nigh_acts *a;
+    float *out;
+    uint64_t sink;
+} job;
+
+static void run_matmul(void *ud, size_t worker, size_t begin, size_t end) {
+    job *j = ud;
+    (void)worker;
+    j->k->matmul(j->m, j->a, j->out, j->m->rows, begin, end);
+}
+
+static void run_read(void *ud, size_t worker, size_t begin, size_t end) {
+    job *j = ud;
+    uint64_t s[8] = { 0 };
+    (void)worker;
+    const uint64_t *p = (const uint64_t *)(const void *)(j->m->data + begin * j->m->group_bytes);
+    for (size_t i = 0; i < (end - begin) * j->m->group_bytes / 64; i++) {
+        __builtin_prefetch(p + 8 * i + 512);
+        for (size_t n = 0; n < 8; n++) s[n] += p[8 * i + n];
+    }
+    __atomic_fetch_add(&j->sink, s[0] + s[1] + s[2] + s[3] + s[4] + s[5] + s[6] + s[7], __ATOMIC_RELAXED);
+}
+
+/* The best of a few runs: the machine has other work. */
+static double best_of(nigh_pool *pool, nigh_pool_fn *fn, job *j, size_t groups, size_t grain) {
+    double best = 1e9;
+    for (int i = 0; i < 7; i++) {
+        double start = now();
+        nigh_pool_run(pool, fn, j, groups, grain);
+        double took = now() - start;
+        best = took < best ? took : best;
+    }
+    return best;
+}
+
+static nigh_acts acts_new(size_t count) {
+    nigh_acts a = { .cols = COLS, .count = count };
+    float *x = nigh_alloc(count * COLS, sizeof *x);
+    for (size_t i = 0; i < count * COLS; i++) x[i] = (float)(rand() % 2001 - 1000) * 1e-3f;
+    a.x = x;
+    a.q = nigh_alloc(count * COLS, 1);
+    a.scale = nigh_alloc(count * COLS / 32, sizeof *a.scale);
+    a.sum = nigh_alloc(count * COLS / 16, sizeof *a.sum);
+    return a;
+}
+
+static void bench_type(const nigh_kernels *k, nigh_pool *pool, nigh_type type, uint8_t *memory, float *out) {
+    nigh_mat m = { type, ROWS_DECODE, COLS, nigh_mat_group_bytes(type, COLS), memory };
+    size_t threads = nigh_pool_size(pool), groups = ROWS_DECODE / NIGH_ROWS, bytes = groups * m.group_bytes;
+    nigh_acts one = acts_new(1), many = acts_new(TOKENS);
+    k->quantize(&one, 0, 1);
+    k->quantize(&many, 0, TOKENS);
+    job j = { k, &m, &one, out, 0 };
+    bool slow = k->name[0] == 's';
+    if (!slow) {
+        double took = best_of(pool, run_matmul, &j, groups, 8), plain = best_of(pool, run_read, &j, groups, 8);
+        printf("decode,%s,%s,%zu,%.2f,GB/s,%.2f\n", nigh_type_name(type), k->name, threads, (double)bytes / took * 1e-9, plain / took);
+    }
+    m.rows = slow ? 256 : ROWS_PROMPT;
+    j.a = &many;
+    double took = best_of(pool, run_matmul, &j, m.rows / NIGH_ROWS, 4);
+    printf("prompt,%s,%s,%zu,%.1f,Gop/s,\n", nigh_type_name(type), k->name, threads, 2e-9 * (double)m.rows * COLS * TOKENS / took);
+    fflush(stdout);
+    nigh_free((void *)(uintptr_t)one.x), nigh_free(one.q), nigh_free(one.scale), nigh_free(one.sum);
+    nigh_free((void *)(uintptr_t)many.x), nigh_free(many.q), nigh_free(many.scale), nigh_free(many.sum);
+}
+
+/* One K/V head of 64, 3 query heads. */
+static void bench_attend(const nigh_kernels *k, size_t tokens, size_t keys) {
+    enum { DIM = 64, HEADS = 3 };
+    size_t count = tokens * HEADS;
+    float *kv = nigh_alloc(2 * keys * DIM, sizeof *kv), *q = nigh_alloc(count * DIM, sizeof *q), *out = nigh_alloc(count * DIM, sizeof *out);
+    float *scratch = nigh_alloc(count * keys, sizeof *scratch);
+    const float **qs = nigh_alloc(count, sizeof *qs);
+    float **outs = nigh_alloc(count, sizeof *outs);
+    uint32_t *begin = nigh_alloc(count, sizeof *begin), *end = nigh_alloc(count, sizeof *end);
+    for (size_t i = 0; i < 2 * keys * DIM; i++) kv[i] = (float)(rand() % 2001 - 1000) * 1e-3f;
+    for (size_t i = 0; i < count * DIM; i++) q[i] = (float)(rand() % 2001 - 1000) * 1e-3f;
+    double work = 0;
+    for (size_t i = 0; i < count; i++) {
+        qs[i] = q + i * DIM;
+        outs[i] = out + i * DIM;
+        end[i] = (uint32_t)(keys - tokens + i / HEADS + 1);
+        work += 4e-9 * DIM * end[i];
+    }
+    nigh_attn a = { count, DIM, qs, outs, begin, end, NULL, NULL, 0, kv, kv + keys * DIM, DIM, scratch };
+    double best = 1e9;
+    for (int i = 0; i < 7; i++) {
+        double start = now();
+        for (int n = 0; n < 10; n++) k->attend(&a);
+        double took = (now() - start) / 10;
+        best = took < best ? took : best;
+    }
+    printf("attend,%zu tokens %zu keys,%s,1,%.1f,Gop/s,\n", tokens, keys, k->name, work / best);
+    void *all[] = { kv, q, out, scratch, (void *)qs, (void *)outs, begin, end };
+    for (size_t i = 0; i < NIGH_COUNT(all); i++) nigh_free(all[i]);
+}
+
+int main(int argc, char **argv) {
+    size_t threads = argc > 1 ? (size_t)atoi(argv[1]) : 1;
+    static const char *const names[] = { "avx512", "avx2", "scalar" };
+    nigh_pool *pool = nigh_pool_new(threads);
+    size_t most = 0;
+    for (uint32_t id = 0; id < 64; id++)
+        if (nigh_type_find(id)) most = nigh_max(most, nigh_mat_group_bytes((nigh_type)id, COLS));
+    uint8_t *memory = nigh_alloc(ROWS_DECODE / NIGH_ROWS, most);
+    float *out = nigh_alloc(ROWS_DECODE * TOKENS, sizeof *out);
+    if (!pool || !memory || !out) return 1;
+    for (size_t i = 0; i < ROWS_DECODE / NIGH_ROWS * most; i++) memory[i] = (uint8_t)(i % 61 + 1); /* no NaN, no subnormal */
+    printf("what,type,isa,threads,rate,unit,share of plain reading\n");
+    for (size_t n = 0; n < NIGH_COUNT(names); n++) {
+        unsigned cpu = 0;
+        nigh_cpu_parse(nigh_str_of(names[n]), &cpu);
+        nigh_kernels k;
+        nigh_kernels_init(&k, cpu & nigh_cpu_detect());
+        if (strcmp(k.name, names[n]) || (argc > 3 && strcmp(argv[3], names[n]))) continue;
+        for (uint32_t id = 0; id < 64; id++)
+            if (nigh_type_find(id) && (argc <= 2 || !strcmp(argv[2], "all") || !strcmp(argv[2], nigh_type_name(id))))
+                bench_type(&k, pool, (nigh_type)id, memory, out);
+        bench_attend(&k, 1, 512);
+        bench_attend(&k, 64, 512);
+    }
+    nigh_pool_free(pool);
+    nigh_free(memory);
+    nigh_free(out);
+    return 0;
+}

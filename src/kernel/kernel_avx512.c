@@ -1,0 +1,228 @@
+/* kernel_avx512.c - AVX-512 with VNNI: sixteen rows in sixteen lanes.
+ *
+ * A block of 32 columns of a group is eight registers of unsigned bytes, decoded from their planes (pack.c) once and
+ * used for up to 16 tokens, whose f32 sums stay in registers. vpdpbusd adds four products u8 x s8 to an int32 lane,
+ * exactly; four bytes of a token come as one broadcast. The zero point costs one shift: the sum starts at
+ * zero * -(sum of q), which `quantize` has left in the activations. Scales of 16 columns multiply two half sums.
+ *
+ * Bounds of the int32 sums (they must hold for any bytes of a file; |q| <= 127):
+ *     8 bits, IQ4     32 * 255 * 127 + 128 * 32 * 127          < 2^21
+ *     2 to 5 bits     32 * 31 * 127 + 16 * 32 * 127            < 2^18
+ *     Q6_K            2 * 16 * 63 * 127 * 128 + 2 * 128 * 32 * 16 * 127   < 2^26
+ *     Q3_K            2 * 16 * 7 * 127 * 32 + 2 * 32 * 4 * 16 * 127       < 2^21
+ *     Q2_K            2 * 16 * 3 * 127 * 15, minima 2 * 15 * 16 * 127     < 2^18
+ * One token at a time waits for memory; the plane bytes are prefetched some blocks ahead. */
+#if defined(__AVX512VNNI__)
+
+#include <immintrin.h>
+
+#include "kernel/kernel_isa.h"
+
+typedef __m512 v16;
+
+static inline v16 v16_zero(void) { return _mm512_setzero_ps(); }
+static inline v16 v16_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void v16_store(float *p, v16 v) { _mm512_storeu_ps(p, v); }
+static inline v16 v16_set1(float f) { return _mm512_set1_ps(f); }
+static inline v16 v16_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
+static inline v16 v16_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
+static inline v16 v16_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+static inline v16 v16_load_bf16(const void *p) {
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+enum { LANES_TOKENS = 16, LANES_KEYS = 4, LANES_VALUES = 4 };
+#define LANES_QUERIES 4
+#include "kernel/kernel_lanes.h"
+
+enum { TILE = 16, PREFETCH_BYTES = 2048 };
+
+/* ---- planes to bytes ---- */
+
+ALWAYS __m512i load(const uint8_t *p) { return _mm512_loadu_si512((const void *)p); }
+
+/* Bits of every byte moved from bit `from` to bit `to`; the mask cuts off what came over from the neighbour byte. */
+ALWAYS __m512i move_bits(__m512i v, int from, int to) {
+    if (from > to) return _mm512_srli_epi16(v, (unsigned)(from - to));
+    return from < to ? _mm512_slli_epi16(v, (unsigned)(to - from)) : v;
+}
+/* low | (high & mask) */
+ALWAYS __m512i merge(__m512i low, __m512i high, char mask) { return _mm512_ternarylogic_epi32(low, high, _mm512_set1_epi8(mask), 0xf8); }
+
+ALWAYS void read_nibbles(const uint8_t *p, __m512i w[8]) {
+    __m512i mask = _mm512_set1_epi8(15);
+    for (int j = 0; j < 4; j++) {
+        __m512i v = load(p + 64 * j);
+        w[j] = _mm512_and_si512(v, mask);
+        w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(v, 4), mask);
+    }
+}
+
+ALWAYS void read_pairs(const uint8_t *p, __m512i w[8]) {
+    for (int j = 0; j < 8; j++)
+        w[j] = _mm512_and_si512(move_bits(load(p + 64 * (j / 4)), j % 4 * 2, 0), _mm512_set1_epi8(3));
+}
+
+/* The eight registers of one block. bits and table are constants wherever this is inlined. */
+ALWAYS void read_planes(nigh_form f, const uint8_t *p, __m512i w[8]) {
+    if (f.bits == 8)
+        for (int j = 0; j < 8; j++) w[j] = load(p + 64 * j);
+    if (f.bits >= 4 && f.bits <= 6) read_nibbles(p, w);
+    if (f.bits <= 3) read_pairs(p, w);
+    if (f.bits == 5)
+        for (int j = 0; j < 8; j++) w[j] = merge(w[j], move_bits(load(p + 256), j, 4), 0x10);
+    if (f.bits == 6)
+        for (int j = 0; j < 8; j++) w[j] = merge(w[j], move_bits(load(p + 256 + 64 * (j / 4)), j % 4 * 2, 4), 0x30);
+    if (f.bits == 3)
+        for (int j = 0; j < 8; j++) w[j] = merge(w[j], move_bits(load(p + 128), j, 2), 0x04);
+    if (f.table) {
+        __m128i values = _mm_xor_si128(_mm_loadu_si128((const __m128i *)nigh_iq4_values), _mm_set1_epi8(-128));
+        __m512i table = _mm512_broadcast_i32x4(values);
+        for (int j = 0; j < 8; j++) w[j] = _mm512_shuffle_epi8(table, w[j]);
+    }
+}
+
+/* ---- scales ---- */
+
+typedef struct {
+    __m512 dw, mw;
+    __m512i sc[2];          /* int32: scale of each half                               */
+    __m512i zero_pair;      /* int16 pairs: zero * scale of the halves, first one low  */
+    __m512i min_pair;       /* int16 pairs: minima of the halves                       */
+} scales;
+
+ALWAYS __m512 bytes_as_floats(const uint8_t *p, bool is_signed) {
+    __m128i v = _mm_loadu_si128((const __m128i *)p);
+    return _mm512_cvtepi32_ps(is_signed ? _mm512_cvtepi8_epi32(v) : _mm512_cvtepu8_epi32(v));
+}
+
+/* Scales of 16 columns: two bytes for each row, the half's scale (Q2_K: scale and minimum in one byte). */
+ALWAYS void read_half_scales(nigh_form f, const uint8_t *p, scales *s) {
+    __m256i bytes = _mm256_loadu_si256((const __m256i *)p);
+    __m512i pair;
+    if (f.has_min) {
+        pair = _mm512_cvtepu8_epi16(_mm256_and_si256(bytes, _mm256_set1_epi8(15)));
+        s->min_pair = _mm512_cvtepu8_epi16(_mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(15)));
+    } else {
+        pair = _mm512_cvtepi8_epi16(bytes);
+        s->zero_pair = _mm512_mullo_epi16(pair, _mm512_set1_epi16(f.zero));
+    }
+    s->sc[0] = _mm512_srai_epi32(_mm512_slli_epi32(pair, 16), 16);
+    s->sc[1] = _mm512_srai_epi32(pair, 16);
+}
+
+/* p: scales of the block of the file; i: which 32 columns of it. */
+ALWAYS scales read_scales(nigh_type type, nigh_form f, const uint8_t *p, size_t i) {
+    scales s = { 0 };
+    s.dw = v16_load_f16(p);
+    if (f.has_min) s.mw = v16_load_f16(p + 32);
+    p += f.has_min ? 64 : 32;
+    if (f.sub == 16) {
+        read_half_scales(f, p + 32 * i, &s);
+    } else if (f.has_sub && f.has_min) {
+        s.dw = _mm512_mul_ps(s.dw, bytes_as_floats(p + 32 * i, false));
+        s.mw = _mm512_mul_ps(s.mw, bytes_as_floats(p + 32 * i + 16, false));
+    } else if (f.has_sub) {
+        s.dw = _mm512_mul_ps(s.dw, bytes_as_floats(p + 16 * i, true));
+    } else if (type == NIGH_TYPE_Q4_1 || type == NIGH_TYPE_Q5_1) {
+        s.mw = _mm512_xor_ps(s.mw, _mm512_set1_ps(-0.0f));
+    }
+    return s;
+}
+
+/* ---- one block, one token ---- */
+
+ALWAYS __m512i dot4(__m512i sum, const __m512i *w, const int8_t *q) {
+    for (int j = 0; j < 4; j++) {
+        int32_t four;
+        memcpy(&four, q + 4 * j, 4);
+        sum = _mm512_dpbusd_epi32(sum, w[j], _mm512_set1_epi32(four));
+    }
+    return sum;
+}
+
+ALWAYS unsigned log2_of(unsigned v) { return v == 128 ? 7 : v == 32 ? 5 : v == 16 ? 4 : v == 8 ? 3 : v == 4 ? 2 : 0; }
+
+ALWAYS __m512 add_block(nigh_form f, const __m512i w[8], const scales *s, const int8_t *q, float da, const int32_t *sum, __m512 acc) {
+    __m512 by = _mm512_set1_ps(da);
+    __m512i isum;
+    if (f.sub == 32) {
+        isum = f.zero ? _mm512_slli_epi32(_mm512_set1_epi32(sum[0]), log2_of(f.zero)) : _mm512_setzero_si512();
+        isum = dot4(dot4(isum, w, q), w + 4, q + 16);
+    } else {
+        __m512i low = dot4(_mm512_setzero_si512(), w, q), high = dot4(_mm512_setzero_si512(), w + 4, q + 16);
+        isum = _mm512_add_epi32(_mm512_mullo_epi32(low, s->sc[0]), _mm512_mullo_epi32(high, s->sc[1]));
+        if (f.zero) isum = _mm512_dpwssd_epi32(isum, s->zero_pair, _mm512_set1_epi32(sum[1]));
+    }
+    acc = _mm512_add_ps(acc, _mm512_mul_ps(_mm512_cvtepi32_ps(isum), _mm512_mul_ps(s->dw, by)));
+    if (!f.has_min) return acc;
+    __m512i msum = _mm512_set1_epi32(sum[0]);
+    if (f.sub == 16) msum = _mm512_dpwssd_epi32(_mm512_setzero_si512(), s->min_pair, _mm512_set1_epi32(sum[1]));
+    return _mm512_add_ps(acc, _mm512_mul_ps(_mm512_cvtepi32_ps(msum), _mm512_mul_ps(s->mw, by)));
+}
+
+/* ---- one group, some tokens ---- */
+
+ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t group, const nigh_acts *a, size_t first,
+                       float *out, size_t out_stride) {
+    nigh_form f = nigh_form_of(type);
+    size_t blocks = m->cols / NIGH_BLOCK, cols = m->cols, per = f.columns / NIGH_BLOCK;
+    const uint8_t *plane = m->data + group * m->group_bytes, *scale = plane + blocks * nigh_form_plane_bytes(f);
+    const int8_t *q = a->q + first * cols;
+    const float *da = a->scale + first * blocks;
+    const int32_t *sum = a->sum + first * 2 * blocks;
+    __m512 acc[TILE];
+    for (size_t t = 0; t < tokens; t++) acc[t] = _mm512_setzero_ps();
+    for (size_t b = 0; b < blocks; b++, plane += nigh_form_plane_bytes(f)) {
+        __m512i w[8];
+        read_planes(f, plane, w);
+        scales s = read_scales(type, f, scale + b / per * nigh_form_scale_bytes(f), b % per);
+        if (tokens == 1)
+            for (size_t line = 0; line < nigh_form_plane_bytes(f); line += 64) _mm_prefetch(plane + PREFETCH_BYTES + line, _MM_HINT_T0);
+        for (size_t t = 0; t < tokens; t++)
+            acc[t] = add_block(f, w, &s, q + t * cols + b * NIGH_BLOCK, da[t * blocks + b], sum + 2 * (t * blocks + b), acc[t]);
+    }
+    for (size_t t = 0; t < tokens; t++) store_group(m, group, acc[t], out + (first + t) * out_stride);
+}
+
+ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end) {
+    for (size_t g = begin; g < end; g++) {
+        size_t t = 0;
+        for (; t + TILE <= a->count; t += TILE) quant_tile(type, TILE, m, g, a, t, out, stride);
+        for (; t + 4 <= a->count; t += 4) quant_tile(type, 4, m, g, a, t, out, stride);
+        if (t + 2 <= a->count) {
+            quant_tile(type, 2, m, g, a, t, out, stride);
+            t += 2;
+        }
+        if (t < a->count) quant_tile(type, 1, m, g, a, t, out, stride);
+    }
+}
+
+#define NIGH_QUANT_TYPES(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
+
+#define DEFINE(name) \
+    static void matmul_##name(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end) { \
+        quant_matmul(NIGH_TYPE_##name, m, a, out, stride, begin, end); \
+    }
+NIGH_QUANT_TYPES(DEFINE)
+#undef DEFINE
+
+static void avx512_matmul(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end) {
+    assert(m->cols == a->cols && end * NIGH_ROWS < m->rows + NIGH_ROWS);
+    switch (m->type) {
+#define CASE(name) case NIGH_TYPE_##name: matmul_##name(m, a, out, stride, begin, end); break;
+    NIGH_QUANT_TYPES(CASE)
+#undef CASE
+    default: lanes_matmul_float(m, a, out, stride, begin, end); break;
+    }
+}
+
+void nigh_kernels_avx512(nigh_kernels *k) {
+    k->name = "avx512";
+    loops_fill(k);
+    k->matmul = avx512_matmul;
+    k->attend = lanes_attend;
+}
+
+#endif
