@@ -75,7 +75,7 @@ $B/tools/%: tools/%.c tests/test.h
 	@$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d $< -o $@
 
 # ---- what one types ----
-.PHONY: all run test test-native tidy wasm bench fuzz install uninstall clean help
+.PHONY: all run test test-native tidy wasm bench bench-kernel fuzz install uninstall clean help
 run:            ## install what is missing, build, start the node at http://127.0.0.1:6444
 	@tools/install.sh run
 	@$(MAKE) --no-print-directory -j$$(nproc) all
@@ -88,6 +88,13 @@ test:           ## install what is missing, build, run every test; ends with "N 
 
 test-native: $(UNIT)    ## the C tests only; also with SAN=address,undefined or SAN=thread
 	@tools/run_tests.sh $(UNIT)
+
+$B/bench/%: bench/%.c $(LIB)
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< $(LIB) $(LDLIBS) -o $@
+
+bench-kernel: $B/bench/bench_kernel   ## the arithmetic alone, as CSV; ARGS="THREADS TYPE ISA" narrows it
+	@$B/bench/bench_kernel $(ARGS)
 
 tidy: $(TIDY)   ## the rules of the house: include direction, lengths, banned calls, dead links
 	@$(TIDY)

@@ -6,6 +6,8 @@
  *     read     plain reading of the same memory, the ceiling for decode
  *
  * usage: bench_kernel [threads] [type] [isa]     threads 1, all types and all sets by default */
+#define _POSIX_C_SOURCE 199309L
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
