@@ -12,14 +12,15 @@ OPT      ?= -O3
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
             -Wformat=2 -Wimplicit-fallthrough -Werror
 CPPFLAGS := -Iinclude -Isrc
-CFLAGS   := -std=c11 -g $(OPT) -ffp-contract=off -fno-math-errno -fno-trapping-math -fvisibility=hidden -fno-omit-frame-pointer $(WARN)
+CFLAGS   := -std=c11 -g $(OPT) -ffp-contract=off -fno-math-errno -fno-trapping-math -fvisibility=hidden \
+            -fno-omit-frame-pointer $(WARN)
 LDLIBS   := -lpthread
 ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SAN) -fno-sanitize-recover=all
 LDFLAGS  += -fsanitize=$(SAN)
 else
-# What a release is hardened with; tests/unit/test_elf.sh reads it back from the program. A compiler that does not know all of the
-# second line builds without it. Not under sanitizers: they would see less.
+# What a release is hardened with; tests/unit/test_elf.sh reads it back from the program. A compiler that does not
+# know all of the second line builds without it. Not under sanitizers: they would see less.
 HARDEN   := -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fno-delete-null-pointer-checks
 HARDEN2  := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-clash-protection -ftrivial-auto-var-init=zero
 HARDEN   += $(if $(shell $(CC) -Werror -O2 $(HARDEN2) -x c -c /dev/null -o /dev/null 2>&1),,$(HARDEN2))
@@ -36,7 +37,8 @@ CLI_OBJ  := $(CLI_SRC:%.c=$B/%.o)
 LIB      := $B/libnigh.a
 NODE_LIBS := $(if $(wildcard src/node/*.c),-lmicrohttpd)
 
-UNIT     := $(patsubst tests/%.c,$B/tests/%,$(wildcard tests/unit/test_*.c tests/prop/test_*.c tests/golden/test_*.c tests/conform/test_*.c tests/fault/test_*.c))
+KINDS    := unit prop golden conform fault
+UNIT     := $(patsubst tests/%.c,$B/tests/%,$(foreach k,$(KINDS),$(wildcard tests/$k/test_*.c)))
 SCRIPTS  := $(wildcard tests/*/test_*.sh tests/*/test_*.mjs)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 TIDY     := $B/tools/tidy
@@ -45,7 +47,8 @@ all: $(if $(CLI_SRC),$B/nigh) $(LIB)   ## the program, build/nigh, and the libra
 
 # One file per instruction set, and only these files see its flags.
 $B/src/kernel/%_avx2.o:   CFLAGS += -mavx2 -mf16c
-$B/src/kernel/%_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c -mprefer-vector-width=512
+$B/src/kernel/%_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c \
+                                    -mprefer-vector-width=512
 
 $B/%.o: %.c
 	@mkdir -p $(@D)

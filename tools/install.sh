@@ -17,7 +17,7 @@ case $purpose in run) wanted=" run ";; test) wanted=" run test ";; all) wanted="
 have() { command -v "$1" > /dev/null 2>&1; }
 header() { [ -e "/usr/include/$1" ] || echo "#include <$1>" | ${CC:-cc} -E -x c - > /dev/null 2>&1; }
 node_is_new() { have node && [ "$(node -p 'process.versions.node.split(".")[0]' 2> /dev/null || echo 0)" -ge 18 ]; }
-clang_runtime() { have clang-19 && ls "$(clang-19 -print-resource-dir)"/lib/linux/libclang_rt.fuzzer-* > /dev/null 2>&1; }
+clang_runtime() { ls "$(clang-19 -print-resource-dir)"/lib/linux/libclang_rt.fuzzer-* > /dev/null 2>&1; }
 chromium_is_there() { have chromium || have chromium-browser || have google-chrome; }
 certificates() { [ -e /etc/ssl/certs/ca-certificates.crt ]; }
 
@@ -39,8 +39,8 @@ need run   libc6-dev          header stdio.h              -- headers of the C li
 need run   libmicrohttpd-dev  header microhttpd.h         -- the HTTP server that the node stands on
 need test  clang-19           have clang-19               -- builds the core for WebAssembly, and the fuzz targets
 need test  lld-19             have wasm-ld-19             -- links the WebAssembly module
-need test  nodejs             node_is_new                 -- runs the tests of the WebAssembly module, the console and the clients
-need test  npm                have npm                    -- installs the openai client and the browser driver for the tests
+need test  nodejs             node_is_new                 -- runs the tests of the browser module, console and clients
+need test  npm                have npm                    -- installs the openai client and the browser driver
 need test  ca-certificates    certificates                -- npm fetches its packages over TLS
 need test  chromium           chromium_is_there           -- the browser that the console test drives
 need test  curl               have curl                   -- the commands of the documents use it
@@ -70,8 +70,8 @@ if [ ${#missing[@]} != 0 ]; then
     echo "installing: ${missing[*]}"
     log=$(mktemp)
     trap 'rm -f "$log"' EXIT
-    if ! { "${root[@]}" apt-get update -qq &&
-           "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } > "$log" 2>&1; then
+    install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends)
+    if ! { "${root[@]}" apt-get update -qq && "${root[@]}" "${install[@]}" "${missing[@]}"; } > "$log" 2>&1; then
         tail -n 20 "$log" >&2
         echo "apt-get could not install: ${missing[*]}" >&2
         exit 1

@@ -7,7 +7,10 @@ set -u
 passed=0 failed=0 skipped=0
 run() {
     case $1 in
-        *.mjs) if command -v node > /dev/null; then node "$1"; else echo "  skipped $1: there is no node"; echo "0 passed, 0 failed, 1 skipped"; fi;;
+        *.mjs)
+            if command -v node > /dev/null; then node "$1"; return; fi
+            echo "  skipped $1: there is no node"
+            echo "0 passed, 0 failed, 1 skipped";;
         *.sh) bash "$1";;
         *) "$1";;
     esac

@@ -1,6 +1,9 @@
 /* pool.c - see pool.h.
- * One atomic word hands out work: `next` counts chunks already taken. A call raises `generation`; a
- * worker that sees a new generation takes chunks until none is left, then reports itself done.
+ * One atomic word, the ticket, says which call runs and who takes part in it:
+ *     bit 0 open | bits 1..15 workers that joined | bits 16.. number of the call
+ * A worker joins an open call by adding itself to the ticket; the caller closes the ticket when the
+ * chunks are gone and waits only for those that joined. A worker that sleeps, or that the system gave
+ * no core, is not waited for: on a busy machine the caller does the work itself.
  * Waiting is a short spin (SPIN_NS), then a condition variable: on a busy machine spinning would only
  * take the core away from the thread that is being waited for. */
 #include <pthread.h>
@@ -16,9 +19,9 @@ struct nigh_pool {
     nigh_pool_fn *fn;
     void *ud;
     size_t count, grain;
-    _Alignas(64) atomic_size_t next;
-    _Alignas(64) atomic_size_t generation;
-    _Alignas(64) atomic_size_t running;      /* workers that have not finished this generation */
+    _Alignas(64) atomic_size_t next;         /* chunks handed out */
+    _Alignas(64) atomic_uint_fast64_t ticket;
+    _Alignas(64) atomic_size_t finished;     /* workers of this call that are through */
     atomic_size_t sleepers;                  /* workers inside pthread_cond_wait */
     atomic_bool caller_sleeps, stop;
     pthread_mutex_t lock;
@@ -47,15 +50,17 @@ static void take_chunks(nigh_pool *p, size_t worker) {
     }
 }
 
-static size_t wait_for_work(nigh_pool *p, size_t seen) {
-    uint64_t until = nigh_os_now_ns() + SPIN_NS;
-    size_t now;
-    for (unsigned i = 0; (now = atomic_load_explicit(&p->generation, memory_order_acquire)) == seen; i++) {
+static uint64_t call_of(uint64_t ticket) { return ticket >> 16; }
+
+/* Waits for a call after number `seen`; returns the ticket. */
+static uint64_t wait_for_call(nigh_pool *p, uint64_t seen) {
+    uint64_t until = nigh_os_now_ns() + SPIN_NS, now;
+    for (unsigned i = 0; call_of(now = atomic_load_explicit(&p->ticket, memory_order_acquire)) == seen; i++) {
         relax();
         if ((i & 63) != 63 || nigh_os_now_ns() < until) continue;
         pthread_mutex_lock(&p->lock);
         atomic_fetch_add(&p->sleepers, 1);
-        while ((now = atomic_load(&p->generation)) == seen) pthread_cond_wait(&p->wake, &p->lock);
+        while (call_of(now = atomic_load(&p->ticket)) == seen) pthread_cond_wait(&p->wake, &p->lock);
         atomic_fetch_sub(&p->sleepers, 1);
         pthread_mutex_unlock(&p->lock);
         break;
@@ -63,8 +68,17 @@ static size_t wait_for_work(nigh_pool *p, size_t seen) {
     return now;
 }
 
+/* Joins the call of `ticket` unless it was closed or another one has begun. */
+static bool join(nigh_pool *p, uint64_t ticket) {
+    uint_fast64_t now = ticket;
+    while ((now & 1) && call_of(now) == call_of(ticket))
+        if (atomic_compare_exchange_weak(&p->ticket, &now, now + 2)) return true;
+    return false;
+}
+
 static void report_done(nigh_pool *p) {
-    if (atomic_fetch_sub(&p->running, 1) != 1 || !atomic_load(&p->caller_sleeps)) return;
+    atomic_fetch_add(&p->finished, 1);
+    if (!atomic_load(&p->caller_sleeps)) return;
     pthread_mutex_lock(&p->lock);
     pthread_cond_signal(&p->done);
     pthread_mutex_unlock(&p->lock);
@@ -74,9 +88,11 @@ static void *worker_main(void *arg) {
     start_arg start = *(start_arg *)arg;
     nigh_pool *p = start.pool;
     nigh_free(arg);
-    for (size_t seen = 0;;) {
-        seen = wait_for_work(p, seen);
+    for (uint64_t seen = 0;;) {
+        uint64_t ticket = wait_for_call(p, seen);
+        seen = call_of(ticket);
         if (atomic_load(&p->stop)) return NULL;
+        if (!join(p, ticket)) continue;
         take_chunks(p, start.worker);
         report_done(p);
     }
@@ -104,8 +120,10 @@ nigh_pool *nigh_pool_new(size_t threads) {
     return p;
 }
 
-static void wake_workers(nigh_pool *p) {
-    atomic_fetch_add(&p->generation, 1);
+/* Opens the next call; who sleeps is woken. */
+static void open_call(nigh_pool *p) {
+    uint64_t number = call_of(atomic_load_explicit(&p->ticket, memory_order_relaxed)) + 1;
+    atomic_store(&p->ticket, number << 16 | 1);
     if (atomic_load(&p->sleepers) == 0) return;
     pthread_mutex_lock(&p->lock);
     pthread_cond_broadcast(&p->wake);
@@ -115,7 +133,7 @@ static void wake_workers(nigh_pool *p) {
 void nigh_pool_free(nigh_pool *p) {
     if (!p) return;
     atomic_store(&p->stop, true);
-    wake_workers(p);
+    open_call(p);
     for (size_t i = 1; i <= p->started; i++) pthread_join(p->threads[i], NULL);
     pthread_cond_destroy(&p->done);
     pthread_cond_destroy(&p->wake);
@@ -125,14 +143,16 @@ void nigh_pool_free(nigh_pool *p) {
 
 size_t nigh_pool_size(const nigh_pool *p) { return p ? p->size : 1; }
 
-static void wait_for_workers(nigh_pool *p) {
+/* Closes the call and waits for those that joined it. */
+static void close_call(nigh_pool *p) {
+    size_t joined = (size_t)(atomic_fetch_and(&p->ticket, ~(uint_fast64_t)1) >> 1 & 0x7fff);
     uint64_t until = nigh_os_now_ns() + SPIN_NS;
-    for (unsigned i = 0; atomic_load_explicit(&p->running, memory_order_acquire) != 0; i++) {
+    for (unsigned i = 0; atomic_load_explicit(&p->finished, memory_order_acquire) != joined; i++) {
         relax();
         if ((i & 63) != 63 || nigh_os_now_ns() < until) continue;
         pthread_mutex_lock(&p->lock);
         atomic_store(&p->caller_sleeps, true);
-        while (atomic_load(&p->running) != 0) pthread_cond_wait(&p->done, &p->lock);
+        while (atomic_load(&p->finished) != joined) pthread_cond_wait(&p->done, &p->lock);
         atomic_store(&p->caller_sleeps, false);
         pthread_mutex_unlock(&p->lock);
         return;
@@ -148,8 +168,8 @@ void nigh_pool_run(nigh_pool *p, nigh_pool_fn *fn, void *ud, size_t count, size_
     p->count = count;
     p->grain = grain;
     atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->running, p->size - 1, memory_order_relaxed);
-    wake_workers(p);
+    atomic_store_explicit(&p->finished, 0, memory_order_relaxed);
+    open_call(p);
     take_chunks(p, 0);
-    wait_for_workers(p);
+    close_call(p);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Reads the built program and checks that a release is hardened as the Makefile means it to be, that it needs no library but
-# those it says, and that it fits: program and shipped models together under 12 MB.
+# Reads the built program and checks that a release is hardened as the Makefile means it to be, that it needs no library
+# but those it says, and that it fits: program and shipped models together under 12 MB.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 program=${1:-build/nigh}
@@ -8,7 +8,9 @@ passed=0 failed=0
 check() { # check NAME COMMAND...: one case
     local name=$1
     shift
-    if "$@" > /dev/null 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "  FAILED $name" >&2; fi
+    if "$@" > /dev/null 2>&1; then passed=$((passed + 1)); return; fi
+    failed=$((failed + 1))
+    echo "  FAILED $name" >&2
 }
 [ -e "$program" ] || { echo "  FAILED there is no $program" >&2; echo "test_elf: 0 passed, 1 failed, 0 skipped"; exit 1; }
 
@@ -24,7 +26,8 @@ check "no segment writable and executable" lacks "$headers" 'LOAD.* RWE '
 check "no library path inside" lacks "$dynamic" 'RPATH|RUNPATH'
 check "stack protector" has "$symbols" '__stack_chk_fail'
 check "checked string functions (FORTIFY)" has "$symbols" '__(memcpy|memset|fprintf|snprintf|printf|read|fgets)_chk'
-check "needs only libc and the HTTP library" [ -z "$(grep NEEDED <<< "$dynamic" | grep -vE '\[(lib(c|m|pthread|microhttpd)\.so|ld-linux)')" ]
+others=$(grep NEEDED <<< "$dynamic" | grep -vE '\[(lib(c|m|pthread|microhttpd)\.so|ld-linux)')
+check "needs only libc and the HTTP library" [ -z "$others" ]
 
 bytes=$(cat "$program" models/*.gguf 2> /dev/null | wc -c)
 check "program and shipped models under 12 MB ($bytes bytes)" [ "$bytes" -lt 12000000 ]
