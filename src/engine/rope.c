@@ -76,13 +76,14 @@ static nigh_status read_factors(const nigh_model *m, const nigh_gguf *g, nigh_st
     if (!t) return NIGH_OK;
     if (t->type != NIGH_TYPE_F32 || t->dim_count != 1 || t->dims[0] != m->h.rope_dims / 2)
         return nigh_failf(err, NIGH_EDATA, t->at, "tensor %.*s must be F32 of %u values", (int)name.len, name.ptr, m->h.rope_dims / 2);
-    float *copy = nigh_alloc(t->dims[0], sizeof *copy);
+    size_t count = (size_t)t->dims[0];
+    float *copy = nigh_alloc(count, sizeof *copy);
     if (!copy) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the rotation factors");
-    memcpy(copy, t->data, t->dims[0] * sizeof *copy);
-    for (uint64_t i = 0; i < t->dims[0]; i++) {
+    memcpy(copy, t->data, count * sizeof *copy);
+    for (size_t i = 0; i < count; i++) {
         if (copy[i] > 0 && copy[i] < 1e9f) continue;
         nigh_free(copy);
-        return nigh_failf(err, NIGH_EDATA, t->at, "tensor %.*s: value %llu is not positive", (int)name.len, name.ptr, (unsigned long long)i);
+        return nigh_failf(err, NIGH_EDATA, t->at, "tensor %.*s: value %zu is not positive", (int)name.len, name.ptr, i);
     }
     *out = copy;
     return NIGH_OK;
