@@ -117,6 +117,29 @@ clean:          ## remove everything that was built
 help:           ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-wasm:
+# ---- the browser: the core rooms without a C library; plain C kernels, so the bits are the same as everywhere ----
+WASM_CC  ?= clang-19
+WASM_LD  ?= wasm-ld-19
+W        := build/wasm
+NOT_WASM := %_posix.c %/pool.c %_avx2.c %_avx512.c
+WASM_SRC := $(filter-out $(NOT_WASM),$(foreach r,base kernel engine wasm,$(wildcard src/$r/*.c)))
+WASM_OBJ := $(WASM_SRC:%.c=$W/%.o)
+WASM_FLAGS := --target=wasm32 -std=c11 -g0 -O3 -ffreestanding -nostdlib -nostdlibinc -isystem src/wasm/include \
+              -mbulk-memory -msimd128 -ffp-contract=off -fno-math-errno -fvisibility=hidden $(WARN)
 
--include $(OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT:=.d) $(TIDY).d
+$W/src/wasm/libc.o: WASM_FLAGS += -fno-builtin
+
+$W/%.o: %.c
+	@mkdir -p $(@D)
+	@echo '  wasm $<'
+	@$(WASM_CC) $(CPPFLAGS) $(WASM_FLAGS) -MMD -MP -c $< -o $@
+
+build/nigh.wasm: $(WASM_OBJ)
+	@$(WASM_LD) --no-entry --gc-sections --strip-all -z stack-size=1048576 --initial-memory=2097152 $^ -o $@
+	@echo "  ld $@: $$(stat -c %s $@) bytes, $$(gzip -9 < $@ | wc -c) as gzip"
+
+wasm:           ## the core for the browser, build/nigh.wasm, if clang-19 and lld-19 are there
+	@if command -v $(WASM_CC) > /dev/null && command -v $(WASM_LD) > /dev/null; then $(MAKE) --no-print-directory build/nigh.wasm; \
+	 else echo 'no clang-19 or lld-19: build/nigh.wasm is not built (tools/install.sh test)'; fi
+
+-include $(OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT:=.d) $(TIDY).d $(WASM_OBJ:.o=.d)

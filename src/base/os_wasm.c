@@ -1,0 +1,101 @@
+/* os_wasm.c - os.h in the browser: memory, and nothing else. No files, no clock, no randomness: what the core needs of
+ * these comes in through its arguments.
+ *
+ * The heap lies behind the module's own data and grows with the module's memory, which can never shrink. Free
+ * blocks stand in one list in the order of their addresses; taking is first fit, giving back joins neighbours:
+ *
+ *     | size, next |  64-byte aligned bytes of the caller  | size, next | ...
+ *     '-- 64 bytes '
+ *
+ * size: the whole block with its head, a multiple of 64. next: the next free block, only while this one is free. */
+#include "base/os.h"
+
+enum { HEAD = 64, SLAB = 64 << 10 /* what memory grows by: a page of WebAssembly */, GROW = 16 * SLAB };
+
+typedef struct block { size_t size; struct block *next; } block;
+
+extern unsigned char __heap_base;       /* end of the module's data; the linker sets it */
+static block *first_free;
+static uintptr_t heap_end;              /* memory below it belongs to the heap or lies in front of it */
+
+static uint8_t *end_of(block *b) { return (uint8_t *)b + b->size; }
+
+/* Puts a block into the list and joins it with free neighbours. */
+static void give(block *b) {
+    block **link = &first_free, *before = NULL;
+    while (*link && *link < b) { before = *link; link = &(*link)->next; }
+    b->next = *link;
+    *link = b;
+    if (b->next && end_of(b) == (uint8_t *)b->next) { b->size += b->next->size; b->next = b->next->next; }
+    if (before && end_of(before) == (uint8_t *)b) { before->size += b->size; before->next = b->next; }
+}
+
+static uintptr_t memory_end(void) { /* the last page is left alone: its end would not fit 32 bits */
+    return nigh_min(__builtin_wasm_memory_size(0), SIZE_MAX / SLAB) * SLAB;
+}
+
+static bool grow_by(size_t bytes) {
+    size_t slabs = bytes / SLAB + (bytes % SLAB != 0);
+    return __builtin_wasm_memory_grow(0, slabs) != SIZE_MAX;
+}
+
+/* A free block of at least `bytes` at the end of the heap. False when the browser gives no more. */
+static bool grow(size_t bytes) {
+    if (heap_end == 0) heap_end = nigh_round_up((uintptr_t)&__heap_base, HEAD);
+    size_t left = memory_end() - heap_end;
+    if (left < bytes && !grow_by(nigh_max(bytes - left, GROW)) && !grow_by(bytes - left)) return false;
+    block *b = (block *)heap_end;
+    b->size = memory_end() - heap_end;
+    if (b->size < bytes) return false;
+    heap_end += b->size;
+    give(b);
+    return true;
+}
+
+static block *take(size_t size) {
+    for (block **link = &first_free; *link; link = &(*link)->next) {
+        block *b = *link;
+        if (b->size < size) continue;
+        if (b->size - size < 2 * HEAD) { *link = b->next; return b; }
+        block *rest = (block *)((uint8_t *)b + size);
+        rest->size = b->size - size;
+        rest->next = b->next;
+        *link = rest;
+        b->size = size;
+        return b;
+    }
+    return NULL;
+}
+
+void *nigh_os_heap_take(size_t bytes) {
+    size_t size;
+    if (!nigh_add(bytes, HEAD, &size)) return NULL;
+    block *b = take(size);
+    if (!b && grow(size)) b = take(size);
+    return b ? (uint8_t *)b + HEAD : NULL;
+}
+
+void nigh_os_heap_give(void *p) {
+    if (p) give((block *)((uint8_t *)p - HEAD));
+}
+
+void *nigh_os_pages_take(size_t bytes) {
+    size_t padded;
+    if (bytes == 0 || !nigh_add(bytes, HEAD - 1, &padded)) return NULL;
+    void *p = nigh_os_heap_take(padded & ~(size_t)(HEAD - 1));
+    return p ? memset(p, 0, bytes) : NULL;
+}
+
+void nigh_os_pages_give(void *p, size_t bytes) {
+    (void)bytes;
+    nigh_os_heap_give(p);
+}
+
+uint64_t nigh_os_now_ns(void) { return 0; }
+uint64_t nigh_os_unix_ms(void) { return 0; }
+size_t nigh_os_cpu_count(void) { return 1; }
+size_t nigh_os_rss_bytes(void) { return __builtin_wasm_memory_size(0) * SLAB; }
+size_t nigh_os_rss_peak_bytes(void) { return nigh_os_rss_bytes(); }
+size_t nigh_os_memory_available_bytes(void) { return 0; }
+const char *nigh_os_env(const char *name) { (void)name; return NULL; }
+bool nigh_os_random(void *out, size_t bytes) { (void)out; (void)bytes; return false; }

@@ -1,0 +1,170 @@
+// test_golden.mjs - the core in WebAssembly computes the same bits as the program: logits are compared as bytes, for
+// every processor choice that the program has here. Ends with the counted line. Without build/nigh.wasm or the
+// reference models the cases are skipped, and say so.
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { Failure, Nigh } from './nigh.mjs';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
+const wasm = join(root, 'build/nigh.wasm'), native = join(root, 'build/nigh');
+const golden = join(process.env.NIGH_SHARED ?? join(root, '../shared'), 'golden');
+const stories = join(golden, 'stories260K.gguf');
+const folder = mkdtempSync(join(tmpdir(), 'nigh-wasm-'));
+const counts = { passed: 0, failed: 0, skipped: 0 };
+
+class Skip extends Error {}
+const need = (path) => { if (!existsSync(path)) throw new Skip(`there is no ${path.replace(root + '/', '')}`); };
+const equal = (a, b, what) => {
+  if (a !== b) throw new Error(`${what}: ${JSON.stringify(a)} is not ${JSON.stringify(b)}`);
+};
+
+function test(name, body) {
+  try {
+    body();
+    counts.passed++;
+  } catch (e) {
+    if (e instanceof Skip) { counts.skipped++; console.log(`  skipped ${name}: ${e.message}`); return; }
+    counts.failed++;
+    console.error(`  FAILED ${name}: ${e.message}`);
+  }
+}
+
+function nativeLogits(model, ids, cpu) {
+  const out = join(folder, 'logits.f32');
+  const env = { ...process.env, NIGH_CPU: cpu };
+  execFileSync(native, ['logits', model, '--ids', ids.join(','), '--out', out], { env });
+  return readFileSync(out);
+}
+
+// Which of the two rows differ first, for the message.
+function compare(ours, theirs, vocab, what) {
+  equal(ours.length, theirs.length, `${what}: bytes`);
+  if (ours.equals(theirs)) return;
+  let at = 0;
+  while (ours.readInt32LE(at) === theirs.readInt32LE(at)) at += 4;
+  const i = at / 4;
+  throw new Error(`${what}: position ${Math.floor(i / vocab)}, token ${i % vocab}: `
+    + `${ours.readFloatLE(at)} in WebAssembly, ${theirs.readFloatLE(at)} in the program`);
+}
+
+const cpus = ['scalar', 'avx2', 'avx512'];
+const runIds = [1, 403, 407, 261, 378, 432, 429, 426, 385, 286, 261, 408, 393, 286, 372, 411, 263];
+
+function sameBits(path) {
+  need(path);
+  need(native);
+  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(path)), { vocab } = nigh.about(model);
+  const ids = runIds.map((id) => id % vocab);
+  const whole = nigh.logits(nigh.seat(model), ids, vocab);
+  const parts = nigh.seat(model, 0, 4);
+  const pieces = [ids.slice(0, 1), ids.slice(1, 6), ids.slice(6)];
+  const cut = Buffer.concat(pieces.map((some) => nigh.logits(parts, some, vocab)));
+  compare(cut, whole, vocab, 'a prompt in parts');
+  for (const cpu of cpus) compare(whole, nativeLogits(path, ids, cpu), vocab, cpu);
+}
+
+const models = [stories];
+for (const where of [join(golden, 'models'), join(root, 'models')])
+  if (existsSync(where)) models.push(...readdirSync(where).filter((f) => f.endsWith('.gguf')).map((f) => join(where, f)));
+
+if (!existsSync(wasm)) {
+  console.log('  skipped everything: there is no build/nigh.wasm (make wasm needs clang-19 and lld-19)');
+  console.log('test_golden.mjs: 0 passed, 0 failed, 1 skipped');
+  process.exit(0);
+}
+
+for (const path of models) test(`same bits: ${path.split('/').pop()}`, () => sameBits(path));
+
+test('greedy text equals the reference', () => {
+  const expected = join(golden, 'logits/stories260K.json');
+  need(expected);
+  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(stories));
+  for (const run of JSON.parse(readFileSync(expected)).runs) {
+    const made = nigh.generate(nigh.seat(model), run.ids, { max_tokens: 60 });
+    const close = run.greedy_margins.findIndex((margin) => margin < 8e-4);
+    const sure = Math.min(made.ids.length, close < 0 ? 60 : close);
+    equal(made.ids.slice(0, sure).join(), run.greedy.slice(0, sure).join(), 'ids');
+  }
+});
+
+test('text to ids and back, as the program does it', () => {
+  need(stories);
+  need(native);
+  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(stories));
+  const text = 'Once upon a time, Zoë found 3 keys — and <s> a \u{1F511}.';
+  const ids = nigh.tokenize(model, text, 0);
+  const theirs = execFileSync(native, ['tokenize', stories], { input: text }).toString().trim();
+  equal(ids.join(), theirs.split(/[\s,]+/).join(), 'ids');
+  equal(nigh.detokenize(model, ids, false), text, 'text');
+});
+
+test('same seed, same text; a stop string ends it; the context ends it', () => {
+  need(stories);
+  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(stories));
+  const prompt = nigh.tokenize(model, 'Once upon a time', 1);
+  const draw = (options, context = 0) =>
+    nigh.generate(nigh.seat(model, context), prompt, { max_tokens: 40, temperature: 1, ...options });
+  equal(draw({ seed: 7 }).text, draw({ seed: 7 }).text, 'two runs');
+  if (draw({ seed: 7 }).text === draw({ seed: 8 }).text) throw new Error('another seed gave the same text');
+  const stopped = draw({ temperature: 0, stop: ['.'] });
+  equal(stopped.finish, 1, 'finish at a stop string');
+  if (stopped.text.includes('.')) throw new Error(`the stop string was shown: ${stopped.text}`);
+  equal(draw({ temperature: 0, max_tokens: 0 }, 24).finish, 2, 'finish in a context of 24 tokens');
+});
+
+test('what is wrong is refused with a sentence, and nothing is kept', () => {
+  need(stories);
+  const nigh = new Nigh(wasm), file = readFileSync(stories), model = nigh.open(file), seat = nigh.seat(model);
+  const refuses = (code, call) => {
+    try { call(); } catch (e) {
+      if (!(e instanceof Failure)) throw e;
+      equal(e.code, code, e.message);
+      if (e.message.length < 10) throw new Error(`no sentence: '${e.message}'`);
+      return;
+    }
+    throw new Error(`status ${code} was expected`);
+  };
+  nigh.tokenize(model, 'warm', 0);
+  refuses(-6, () => nigh.open(file.subarray(0, 100)));
+  const before = nigh.x.live_bytes();
+  for (const cut of [0, 4, 100, 20000, file.length - 1]) refuses(-6, () => nigh.open(file.subarray(0, cut)));
+  refuses(-1, () => nigh.logits(seat, [512], 512));
+  refuses(-3, () => nigh.logits(seat, Array(600).fill(5), 512));
+  refuses(-1, () => nigh.generate(seat, [1], { temperature: -1 }));
+  refuses(-1, () => nigh.generate(seat, [1], { heat: 1 }));
+  refuses(-1, () => nigh.generate(seat, [1], { stop: 5 }));
+  equal(nigh.logits(nigh.seat(model), [1, 2], 512).length, 4096, 'bytes of logits afterwards');
+  for (let i = 0; i < 3; i++) nigh.x.seat_free(nigh.seat(model));
+  equal(nigh.x.live_bytes() - before < 3 << 20, true, 'memory is given back');
+});
+
+test('memory is used again: fifty opens and closes do not grow it', () => {
+  need(stories);
+  const nigh = new Nigh(wasm), file = readFileSync(stories);
+  const once = () => {
+    const model = nigh.open(file), seat = nigh.seat(model, 64);
+    nigh.logits(seat, [1, 2, 3], 512);
+    nigh.x.seat_free(seat);
+    nigh.x.model_close(model);
+  };
+  once();
+  const size = nigh.x.memory.buffer.byteLength, live = nigh.x.live_bytes();
+  for (let i = 0; i < 50; i++) once();
+  equal(nigh.x.memory.buffer.byteLength, size, 'bytes of memory');
+  equal(nigh.x.live_bytes(), live, 'live bytes');
+});
+
+test('the module is small and imports nothing', () => {
+  const bytes = readFileSync(wasm), packed = gzipSync(bytes, { level: 9 }).length;
+  equal(WebAssembly.Module.imports(new WebAssembly.Module(bytes)).length, 0, 'imports');
+  console.log(`  build/nigh.wasm: ${bytes.length} bytes, ${packed} as gzip`);
+  if (packed > 200_000) throw new Error(`${packed} bytes as gzip; 200,000 are allowed`);
+});
+
+rmSync(folder, { recursive: true, force: true });
+console.log(`test_golden.mjs: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+process.exit(counts.failed || (!counts.passed && !counts.skipped) ? 1 : 0);
