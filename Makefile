@@ -40,7 +40,8 @@ NODE_LIBS := $(if $(wildcard src/node/*.c),-lmicrohttpd)
 KINDS    := unit prop golden conform fault
 UNIT     := $(patsubst tests/%.c,$B/tests/%,$(foreach k,$(KINDS),$(wildcard tests/$k/test_*.c)))
 SCRIPTS  := $(wildcard tests/*/test_*.sh tests/*/test_*.mjs)
-FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ     := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+UNIT     += $(FUZZ:%=$B/tests/fuzz/fuzz_%)
 TIDY     := $B/tools/tidy
 
 all: $(if $(CLI_SRC),$B/nigh) $(LIB)   ## the program, build/nigh, and the library, build/libnigh.a
@@ -72,12 +73,26 @@ $B/tests/%: tests/%.c tests/test.h $(LIB)
 	@echo '  cc $<'
 	@$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) $(NODE_LIBS) -lm -o $@
 
+# A fuzz target is a test that runs over its corpus; with FUZZER (see fuzz below) libFuzzer is its main instead.
+FUZZER   ?=
+$B/tests/fuzz/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(LIB)
+	@mkdir -p $(@D)
+	@echo '  cc $<'
+	@$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(LDFLAGS) $(if $(FUZZER),-fsanitize=fuzzer) -MMD -MP -MF $@.d $< \
+	    $(if $(FUZZER),,tests/fuzz/replay.c) $(LIB) $(LDLIBS) $(NODE_LIBS) -lm -o $@
+
+# Reference models, made once for all lanes; the golden tests find them by this variable.
+export NIGH_GOLDEN_MODELS ?= $(CURDIR)/build/golden-models
+golden-models:
+	@tools/golden_models.sh $(NIGH_GOLDEN_MODELS)
+
 $B/tools/%: tools/%.c tests/test.h
 	@mkdir -p $(@D)
 	@echo '  cc $<'
 	@$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d $< -o $@
 
 # ---- what one types ----
+.PHONY: golden-models fuzz-programs
 .PHONY: all run test test-native tidy wasm bench bench-kernel fuzz install uninstall clean help
 run:            ## install what is missing, build, start the node at http://127.0.0.1:6444
 	@tools/install.sh run
@@ -86,10 +101,10 @@ run:            ## install what is missing, build, start the node at http://127.
 
 test:           ## install what is missing, build, run every test; ends with "N passed, N failed, N skipped"
 	@tools/install.sh test || echo 'some packages are missing: the tests that need them are skipped'
-	@$(MAKE) --no-print-directory -j$$(nproc) all $(TIDY) $(UNIT) wasm
+	@$(MAKE) --no-print-directory -j$$(nproc) all $(TIDY) $(UNIT) wasm golden-models
 	@tools/run_tests.sh $(TIDY) $(UNIT) $(SCRIPTS)
 
-test-native: $(UNIT)    ## the C tests only; also with SAN=address,undefined or SAN=thread
+test-native: $(UNIT) golden-models    ## the C tests only; also with SAN=address,undefined or SAN=thread
 	@tools/run_tests.sh $(UNIT)
 
 $B/bench/%: bench/%.c $(LIB)
@@ -98,6 +113,15 @@ $B/bench/%: bench/%.c $(LIB)
 
 bench-kernel: $B/bench/bench_kernel   ## the arithmetic alone, as CSV; ARGS="THREADS TYPE ISA" narrows it
 	@$B/bench/bench_kernel $(ARGS)
+
+# Of all targets, or of FUZZ="gguf json"; FUZZ_SECONDS each. The instrumented build lies in build-fuzz.
+FUZZ_CC  ?= clang-19
+fuzz:           ## every fuzz target for FUZZ_SECONDS=60 under ASan and UBSan (needs clang-19)
+	@$(MAKE) --no-print-directory -j$$(nproc) CC=$(FUZZ_CC) SAN=address,undefined B=build-fuzz FUZZER=1 WARN= \
+	    OPT='-O2 -fsanitize=fuzzer-no-link' fuzz-programs
+	@tools/fuzz.sh build-fuzz $(FUZZ)
+SEEDS    := $(wildcard $(FUZZ:%=tests/fuzz/seeds_%.c))
+fuzz-programs: $(FUZZ:%=$B/tests/fuzz/fuzz_%) $(SEEDS:%.c=$B/%)
 
 tidy: $(TIDY)   ## the rules of the house: include direction, lengths, banned calls, dead links
 	@$(TIDY)

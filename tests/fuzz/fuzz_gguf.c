@@ -1,0 +1,49 @@
+/* fuzz_gguf.c - any bytes as a GGUF file: refused, or accepted and everything handed out lies inside the file. What is
+ * accepted is written again, and that must parse to the same keys and tensors. */
+#include "gguf_sane.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define REQUIRE(cond) do { if (!(cond)) __builtin_trap(); } while (0)
+
+static void write_again(const nigh_gguf *g, size_t size) {
+    nigh_buf out = NIGH_BUF(2 * size + 65536 * 64);
+    nigh_gguf again;
+    nigh_gguf_writer *w = nigh_gguf_writer_new();
+    REQUIRE(w);
+    for (size_t i = 0; i < g->value_count; i++) /* the writer aligns to 32, whatever the file did */
+        if (!nigh_str_eq(g->values[i].key, NIGH_STR("general.alignment"))) nigh_gguf_put_value(w, &g->values[i]);
+    for (size_t i = 0; i < g->tensor_count; i++) {
+        const nigh_gguf_tensor *t = &g->tensors[i];
+        nigh_gguf_put_tensor(w, t->name, t->type, t->dims, t->dim_count, t->data);
+    }
+    REQUIRE(nigh_gguf_finish(w, &out, NULL) == NIGH_OK);
+    REQUIRE(nigh_gguf_parse(&again, nigh_buf_str(&out), NULL) == NIGH_OK);
+    REQUIRE(again.tensor_count == g->tensor_count);
+    for (size_t i = 0; i < g->tensor_count; i++) {
+        const nigh_gguf_tensor *a = &g->tensors[i], *b = &again.tensors[i];
+        REQUIRE(nigh_str_eq(a->name, b->name) && a->type == b->type && a->bytes == b->bytes && !memcmp(a->data, b->data, (size_t)a->bytes));
+    }
+    for (size_t i = 0; i < g->value_count; i++) {
+        const nigh_gguf_value *a = &g->values[i], *b = nigh_gguf_find(&again, a->key);
+        REQUIRE(!b || (b->type == a->type && b->item_type == a->item_type && b->count == a->count && nigh_str_eq(a->bytes, b->bytes)));
+        REQUIRE(b || nigh_str_eq(a->key, NIGH_STR("general.alignment")));
+    }
+    nigh_gguf_release(&again);
+    nigh_gguf_writer_free(w);
+    nigh_buf_release(&out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    nigh_gguf g;
+    nigh_err err = { 0 };
+    if (nigh_gguf_parse(&g, (nigh_str){ (const char *)data, size }, &err) == NIGH_OK) {
+        REQUIRE(sane_gguf(&g) == NULL);
+        write_again(&g, size);
+        nigh_gguf_release(&g);
+    } else {
+        REQUIRE(err.code != NIGH_OK && err.text[0]);
+    }
+    REQUIRE(nigh_alloc_live_bytes() == 0);
+    return 0;
+}
