@@ -199,8 +199,6 @@ ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, 
     }
 }
 
-#define NIGH_QUANT_TYPES(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
-
 #define DEFINE(name) \
     static void matmul_##name(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end) { \
         quant_matmul(NIGH_TYPE_##name, m, a, out, stride, begin, end); \

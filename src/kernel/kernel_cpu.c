@@ -25,6 +25,7 @@ void nigh_kernels_init(nigh_kernels *k, unsigned cpu) {
     nigh_kernels_ref(k);
     (void)cpu;
 #if defined(__x86_64__)
+    if (cpu & NIGH_CPU_AVX2) nigh_kernels_avx2(k);
     if (cpu & NIGH_CPU_AVX512) nigh_kernels_avx512(k);
 #endif
 }

@@ -6,6 +6,7 @@
 
 void nigh_kernels_ref(nigh_kernels *k);
 #if defined(__x86_64__)
+void nigh_kernels_avx2(nigh_kernels *k);
 void nigh_kernels_avx512(nigh_kernels *k);
 #endif
 

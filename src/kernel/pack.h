@@ -7,6 +7,9 @@
 
 enum { NIGH_PLANE = NIGH_ROWS * NIGH_BLOCK };   /* weights in one packed block: 16 rows x 32 columns */
 
+#define NIGH_QUANT_TYPES(X) \
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
+
 /* How a quantised type is built. bits 0: it is not quantised (F32, F16, BF16). */
 typedef struct {
     uint16_t columns;           /* of one block of the file: 32 or 256                          */
