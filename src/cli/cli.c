@@ -10,6 +10,12 @@
 
 static nigh_status store(const nigh_opt *o, const char *text, nigh_err *err) {
     if (o->kind == NIGH_OPT_TEXT) { *(const char **)o->value = text; return NIGH_OK; }
+    if (o->kind == NIGH_OPT_LIST) {
+        nigh_opt_list *list = o->value;
+        if (list->count == NIGH_OPT_LIST_MAX) return nigh_failf(err, NIGH_EINVAL, 0, "--%s may stand at most %d times", o->name, NIGH_OPT_LIST_MAX);
+        list->item[list->count++] = text;
+        return NIGH_OK;
+    }
     if (o->kind == NIGH_OPT_FLOAT) {
         if (nigh_str_to_f64(nigh_str_of(text), o->value)) return NIGH_OK;
         return nigh_failf(err, NIGH_EINVAL, 0, "--%s wants a number, not '%s'", o->name, text);
@@ -87,10 +93,19 @@ unsigned nigh_cli_cpu(void) {
 }
 
 static volatile sig_atomic_t stop_count;
+static void (*volatile stop_fn)(void *ud);
+static void *volatile stop_ud;
 
 static void on_signal(int number) {
     stop_count++;
     if (stop_count > 1) _exit(128 + number);
+    if (stop_fn) stop_fn(stop_ud);
+}
+
+void nigh_cli_on_stop(void (*fn)(void *ud), void *ud) {
+    stop_fn = NULL;
+    stop_ud = ud;
+    stop_fn = fn;
 }
 
 void nigh_cli_catch_signals(void) {

@@ -14,9 +14,12 @@ typedef struct {
     nigh_status (*run)(int argc, char **argv, nigh_err *err);   /* argv[0] is the first word after the command's name */
 } nigh_command;
 
-/* One option. value points at const char *, int64_t, double or bool (a flag without value), by kind.
+/* One option. value points at const char *, int64_t, double or bool (a flag without value), by kind (a
+ * nigh_opt_list for a LIST).
  * Options may stand anywhere, as `--name value`, `--name=value` or `-n value`; `--` ends them. */
-typedef enum { NIGH_OPT_TEXT, NIGH_OPT_INT, NIGH_OPT_FLOAT, NIGH_OPT_FLAG } nigh_opt_kind;
+typedef enum { NIGH_OPT_TEXT, NIGH_OPT_INT, NIGH_OPT_FLOAT, NIGH_OPT_FLAG, NIGH_OPT_LIST } nigh_opt_kind;
+enum { NIGH_OPT_LIST_MAX = 16 };
+typedef struct { const char *item[NIGH_OPT_LIST_MAX]; size_t count; } nigh_opt_list;    /* of an option that may stand several times */
 typedef struct {
     const char *name;               /* "threads", without dashes */
     char letter;                    /* 't', or 0 */
@@ -36,5 +39,7 @@ unsigned nigh_cli_cpu(void);
 /* Ctrl-C and SIGTERM set a flag once nigh_cli_catch_signals was called; a second signal ends the program at once. */
 void nigh_cli_catch_signals(void);
 bool nigh_cli_stopped(void);
+/* The first of these signals also calls fn(ud), which must be safe in a signal handler. fn NULL: no more. */
+void nigh_cli_on_stop(void (*fn)(void *ud), void *ud);
 
 #endif

@@ -40,11 +40,13 @@ struct nigh_generation {
 /* ---- stop strings ---- */
 
 static nigh_status check_stops(const nigh_generate_opts *o, size_t *total, nigh_err *err) {
-    if (o->stop_count > STOPS_MAX) return nigh_failf(err, NIGH_EINVAL, 0, "at most %d stop strings, not %zu", STOPS_MAX, o->stop_count);
+    if (o->stop_count > STOPS_MAX)
+        return nigh_failf(err, NIGH_EINVAL, 0, "at most %d stop strings, not %zu", STOPS_MAX, o->stop_count);
     *total = 0;
     for (size_t i = 0; i < o->stop_count; i++) {
         if (o->stop[i].len < 1 || o->stop[i].len > STOP_BYTES_MAX)
-            return nigh_failf(err, NIGH_EINVAL, 0, "a stop string has 1 to %d bytes, not %zu", STOP_BYTES_MAX, o->stop[i].len);
+            return nigh_failf(err, NIGH_EINVAL, 0, "a stop string has 1 to %d bytes, not %zu", STOP_BYTES_MAX,
+                              o->stop[i].len);
         *total += o->stop[i].len;
     }
     return NIGH_OK;
@@ -85,7 +87,7 @@ static bool match_byte(matcher *m, char c) {
     return m->matched == m->len;
 }
 
-/* Shows the new bytes of text to the matchers. When a stop string is complete: cuts the text before it, returns true. */
+/* Shows the new bytes of text to the matchers. True when a stop string is complete; then the text is cut before it. */
 static bool scan_text(nigh_generation *g) {
     for (; g->scanned < g->text.len; g->scanned++) {
         size_t longest = 0;
@@ -129,7 +131,10 @@ nigh_status nigh_generation_new(nigh_generation **out, const nigh_tokenizer *t, 
         nigh_generation_free(g);
         return status;
     }
-    for (size_t i = 0; i < prompt_count; i++) nigh_sampler_accept(g->sampler, prompt[i]);
+    for (size_t i = 0; i < prompt_count; i++) {
+        nigh_sampler_accept(g->sampler, prompt[i]);
+        if (!nigh_tokenizer_is_control(t, prompt[i])) g->detok.started = true;
+    }
     *out = g;
     return NIGH_OK;
 }
@@ -175,7 +180,8 @@ nigh_status nigh_generation_step(nigh_generation *g, const float *logits, nigh_s
     if (g->logprobs) nigh_logprobs(logits, g->vocab, step->token, &step->logprob, g->top, g->top_count);
 
     nigh_status status;
-    if (!g->ignore_end && nigh_tokenizer_is_end(g->tokenizer, step->token)) status = close_text(g, NIGH_FINISH_STOP, step);
+    if (!g->ignore_end && nigh_tokenizer_is_end(g->tokenizer, step->token))
+        status = close_text(g, NIGH_FINISH_STOP, step);
     else {
         g->count++;
         nigh_sampler_accept(g->sampler, step->token);
@@ -186,7 +192,8 @@ nigh_status nigh_generation_step(nigh_generation *g, const float *logits, nigh_s
         } else if (status == NIGH_OK && g->count == g->max_tokens) status = close_text(g, NIGH_FINISH_LENGTH, step);
         else if (status == NIGH_OK) show(g, step, held_bytes(g));
     }
-    if (status != NIGH_OK) return nigh_failf(err, status, 0, "the text of token %d: %s", (int)step->token, nigh_status_text(status));
+    if (status != NIGH_OK)
+        return nigh_failf(err, status, 0, "the text of token %d: %s", (int)step->token, nigh_status_text(status));
     return NIGH_OK;
 }
 

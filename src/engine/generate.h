@@ -1,15 +1,18 @@
-/* generate.h - one answer in the making: picks tokens, turns them into whole letters, watches for stop strings (also across
- * token borders: text that may be the start of one is held back), counts, and says why it ended.
- * The text ends before the stop string that is complete first (of two that end with the same letter: before the longer),
- * however the text is cut into tokens.
- * It does not evaluate: the caller feeds it logits, so one batch can serve many. */
+/* generate.h - one answer in the making: picks tokens, turns them into whole letters, watches for stop strings (also
+ * across token borders: text that may be the start of one is held back), counts, and says why it ended. The text ends
+ * before the stop string that is complete first (of two that end with the same letter: before the longer), however
+ * the text is cut into tokens. It does not evaluate: the caller feeds it logits, so one batch can serve many. */
 #ifndef NIGH_GENERATE_H
 #define NIGH_GENERATE_H
 
 #include "engine/sampler.h"
 #include "engine/tokenizer.h"
 
-typedef enum { NIGH_FINISH_NONE = 0, NIGH_FINISH_STOP /* end token or stop string */, NIGH_FINISH_LENGTH, NIGH_FINISH_CANCEL } nigh_finish;
+typedef enum {
+    NIGH_FINISH_NONE = 0,
+    NIGH_FINISH_STOP,               /* end token or stop string */
+    NIGH_FINISH_LENGTH, NIGH_FINISH_CANCEL
+} nigh_finish;
 
 typedef struct {
     nigh_sampler_opts sampler;
@@ -31,7 +34,7 @@ typedef struct {
     const nigh_logprob *top;        /* [top_logprobs], valid until the next call */
 } nigh_step;
 
-/* prompt: ids, for the penalties only. Fails: EINVAL, ENOMEM. */
+/* prompt: ids, for the penalties, and to know whether the answer begins the text. Fails: EINVAL, ENOMEM. */
 NIGH_CHECK nigh_status nigh_generation_new(nigh_generation **out, const nigh_tokenizer *t, nigh_generate_opts o,
                                            const int32_t *prompt, size_t prompt_count, nigh_err *err);
 void nigh_generation_free(nigh_generation *g);

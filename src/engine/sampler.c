@@ -54,12 +54,15 @@ static nigh_status check_opts(const nigh_sampler_opts *o, size_t vocab, nigh_err
     NIGH_TRY(check_range(o->repeat_penalty, 0, 10, "repeat_penalty", err));
     NIGH_TRY(check_range(o->frequency_penalty, -2, 2, "frequency_penalty", err));
     NIGH_TRY(check_range(o->presence_penalty, -2, 2, "presence_penalty", err));
-    if (o->repeat_last > REPEAT_LAST_MAX) return nigh_failf(err, NIGH_EINVAL, 0, "repeat_last must lie in 0..%d", REPEAT_LAST_MAX);
+    if (o->repeat_last > REPEAT_LAST_MAX)
+        return nigh_failf(err, NIGH_EINVAL, 0, "repeat_last must lie in 0..%d", REPEAT_LAST_MAX);
     for (size_t i = 0; i < o->bias_count; i++) {
         int32_t id = o->bias[i].id;
         if (id < 0 || (size_t)id >= vocab)
-            return nigh_failf(err, NIGH_EINVAL, 0, "logit_bias names token %d; the tokens are 0..%zu", (int)id, vocab - 1);
-        if (o->bias[i].bias != o->bias[i].bias) return nigh_failf(err, NIGH_EINVAL, 0, "logit_bias of token %d is not a number", (int)id);
+            return nigh_failf(err, NIGH_EINVAL, 0, "logit_bias names token %d; the tokens are 0..%zu", (int)id,
+                              vocab - 1);
+        if (o->bias[i].bias != o->bias[i].bias)
+            return nigh_failf(err, NIGH_EINVAL, 0, "logit_bias of token %d is not a number", (int)id);
     }
     return NIGH_OK;
 }
@@ -87,7 +90,8 @@ nigh_status nigh_sampler_new(nigh_sampler **out, nigh_sampler_opts o, size_t voc
         s->last = nigh_alloc(o.repeat_last, sizeof *s->last);
         s->uses = nigh_alloc(vocab, sizeof *s->uses);
     }
-    bool whole = (!changes || s->row) && (!draws || (s->kept.id && s->kept.mass && s->digits)) && (!penalty || (s->last && s->uses));
+    bool whole = (!changes || s->row) && (!draws || (s->kept.id && s->kept.mass && s->digits))
+                 && (!penalty || (s->last && s->uses));
     if (!whole) {
         nigh_sampler_free(s);
         return nigh_failf(err, NIGH_ENOMEM, 0, "no memory for a sampler over %zu tokens", vocab);
@@ -264,7 +268,9 @@ static uint64_t mix(uint64_t z) { /* the finaliser of splitmix64, Vigna 2015 */
     return z ^ z >> 31;
 }
 
-static uint64_t random_at(uint64_t seed, uint64_t step) { return mix(mix(seed + 0x9e3779b97f4a7c15u) + (step + 1) * 0x9e3779b97f4a7c15u); }
+static uint64_t random_at(uint64_t seed, uint64_t step) {
+    return mix(mix(seed + 0x9e3779b97f4a7c15u) + (step + 1) * 0x9e3779b97f4a7c15u);
+}
 
 /* The upper half of a 64 x 64 bit product: maps random bits evenly to 0..b-1. */
 static uint64_t mul_high(uint64_t a, uint64_t b) {
@@ -324,7 +330,8 @@ void nigh_logprobs(const float *logits, size_t vocab, int32_t id, float *of_id, 
     if (max > FLT_MAX) max = FLT_MAX;
     double total = max > NEVER ? log_sum_exp(logits, vocab, max) : 0;
     size_t filled = 0;
-    if (of_id) *of_id = id >= 0 && (size_t)id < vocab && logits[id] > NEVER ? (float)((double)logits[id] - total) : NEVER;
+    if (of_id)
+        *of_id = id >= 0 && (size_t)id < vocab && logits[id] > NEVER ? (float)((double)logits[id] - total) : NEVER;
     for (size_t i = 0; i < vocab && count; i++) {
         float v = logits[i];
         if (!(v > NEVER) || (filled == count && !(v > top[count - 1].logprob))) continue;

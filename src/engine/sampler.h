@@ -1,6 +1,6 @@
 /* sampler.h - one token out of a row of logits. All settings zero = greedy.
- * Order: logit bias, repetition / frequency / presence penalties over the last tokens, then (temperature > 0) top-k, min-p, top-p,
- * temperature, a draw by the seed. Same seed, same logits -> same tokens, on every machine (the
+ * Order: logit bias, repetition / frequency / presence penalties over the last tokens, then (temperature > 0) top-k,
+ * min-p, top-p, temperature, a draw by the seed. Same seed, same logits -> same tokens, on every machine (the
  * arithmetic of kernel/math.h, a counter-based generator, ties to the lower id). */
 #ifndef NIGH_SAMPLER_H
 #define NIGH_SAMPLER_H
@@ -33,8 +33,8 @@ void nigh_sampler_accept(nigh_sampler *s, int32_t id);
 int32_t nigh_sampler_pick(nigh_sampler *s, const float *logits);
 
 typedef struct { int32_t id; float logprob; } nigh_logprob;
-/* Natural log-probabilities by the unchanged logits: of `id`, and the `count` largest in falling order (ties: lower id first;
- * rows shorter than count: the rest is id -1, -infinity). */
+/* Natural log-probabilities by the unchanged logits: of `id`, and the `count` largest in falling order (ties: lower
+ * id first; rows shorter than count: the rest is id -1, -infinity). */
 void nigh_logprobs(const float *logits, size_t vocab, int32_t id, float *of_id, nigh_logprob *top, size_t count);
 
 #endif

@@ -39,7 +39,8 @@ static size_t reference(const float *row, size_t vocab, nigh_sampler_opts o, ref
 
 static void random_row(uint64_t *seed, float *row, size_t vocab) {
     uint64_t levels = 1 + test_rand(seed) % (test_rand(seed) % 2 ? 4 : 100000);     /* few levels: many ties */
-    for (size_t i = 0; i < vocab; i++) row[i] = (float)((double)(test_rand(seed) % levels) * 12.0 / (double)levels) - 6.0f;
+    for (size_t i = 0; i < vocab; i++)
+        row[i] = (float)((double)(test_rand(seed) % levels) * 12.0 / (double)levels) - 6.0f;
     if (test_rand(seed) % 4 == 0) row[test_rand(seed) % vocab] = -INFINITY;
     if (test_rand(seed) % 4 == 0) row[test_rand(seed) % vocab] = -0.0f;
     row[test_rand(seed) % vocab] = 6.5f;
@@ -75,8 +76,8 @@ static void test_set_equals_reference(void) {
         }
         for (size_t i = 0; i < n && ok; i++)     /* missed with a chance below e^-16 */
             if ((double)ref[i].mass / (double)total > 16.0 / 500) ok = seen[ref[i].id];
-        CHECK_MSG(ok, "NIGH_SEED=%llu, round %d: vocab %zu, top_k %u, top_p %f, min_p %f", (unsigned long long)test_seed(), round,
-                  vocab, (unsigned)o.top_k, (double)o.top_p, (double)o.min_p);
+        CHECK_MSG(ok, "NIGH_SEED=%llu, round %d: vocab %zu, top_k %u, top_p %f, min_p %f",
+                  (unsigned long long)test_seed(), round, vocab, (unsigned)o.top_k, (double)o.top_p, (double)o.min_p);
         nigh_sampler_free(s);
     }
 }
@@ -87,9 +88,11 @@ static void test_cold_is_greedy(void) {
     for (int round = 0; round < 200; round++) {
         random_row(&seed, row, MOST);
         nigh_sampler *cold, *greedy;
-        CHECK(nigh_sampler_new(&cold, (nigh_sampler_opts){ .temperature = 1e-6f, .seed = seed }, MOST, NULL) == NIGH_OK);
+        CHECK(nigh_sampler_new(&cold, (nigh_sampler_opts){ .temperature = 1e-6f, .seed = seed }, MOST, NULL)
+              == NIGH_OK);
         CHECK(nigh_sampler_new(&greedy, (nigh_sampler_opts){ 0 }, MOST, NULL) == NIGH_OK);
-        CHECK_MSG(nigh_sampler_pick(cold, row) == nigh_sampler_pick(greedy, row), "NIGH_SEED=%llu, round %d", (unsigned long long)test_seed(), round);
+        CHECK_MSG(nigh_sampler_pick(cold, row) == nigh_sampler_pick(greedy, row), "NIGH_SEED=%llu, round %d",
+                  (unsigned long long)test_seed(), round);
         nigh_sampler_free(cold);
         nigh_sampler_free(greedy);
     }
@@ -106,7 +109,8 @@ static void test_seeds(void) {
     CHECK(nigh_sampler_new(&a, (nigh_sampler_opts){ .temperature = 1, .seed = first }, MOST, NULL) == NIGH_OK);
     CHECK(nigh_sampler_new(&b, (nigh_sampler_opts){ .temperature = 1, .seed = first }, MOST, NULL) == NIGH_OK);
     CHECK(nigh_sampler_new(&c, (nigh_sampler_opts){ .temperature = 1, .seed = first + 1 }, MOST, NULL) == NIGH_OK);
-    CHECK(nigh_sampler_new(&one, (nigh_sampler_opts){ .temperature = 5, .top_k = 1, .seed = first }, MOST, NULL) == NIGH_OK);
+    CHECK(nigh_sampler_new(&one, (nigh_sampler_opts){ .temperature = 5, .top_k = 1, .seed = first }, MOST, NULL)
+          == NIGH_OK);
     for (int i = 0; i < 1000; i++) {
         int32_t id = nigh_sampler_pick(a, row);
         CHECK(id == nigh_sampler_pick(b, row));
@@ -155,7 +159,8 @@ static void test_logprobs(void) {
         CHECK_MSG(fabs(sum - 1) < 1e-5, "NIGH_SEED=%llu, round %d: %f", (unsigned long long)test_seed(), round, sum);
         nigh_logprobs(row, vocab, 0, &of_id, top, 20);
         for (size_t i = 0; i < 20 && i < n; i++)
-            CHECK_MSG(top[i].id == ref[i].id && fabs((double)top[i].logprob - ((double)ref[i].value - log(total))) < 1e-5,
+            CHECK_MSG(top[i].id == ref[i].id
+                          && fabs((double)top[i].logprob - ((double)ref[i].value - log(total))) < 1e-5,
                       "NIGH_SEED=%llu, round %d, place %zu", (unsigned long long)test_seed(), round, i);
     }
 }

@@ -9,6 +9,7 @@ enum { PIECES_MAX = 400, END = 0 };
 struct nigh_tokenizer { size_t count; nigh_str piece[PIECES_MAX]; };
 
 size_t nigh_tokenizer_count(const nigh_tokenizer *t) { return t->count; }
+bool nigh_tokenizer_is_control(const nigh_tokenizer *t, int32_t id) { (void)t; return id == END; }
 bool nigh_tokenizer_is_end(const nigh_tokenizer *t, int32_t id) { (void)t; return id == END; }
 
 /* Bytes of the letter that begins with this byte (the texts here are valid UTF-8, cut in pieces). */
@@ -17,6 +18,9 @@ static size_t letter_bytes(char c) { return (uint8_t)c < 0x80 ? 1 : (uint8_t)c <
 nigh_status nigh_detok_push(nigh_detok *d, const nigh_tokenizer *t, int32_t id, bool special, nigh_buf *out) {
     (void)special;
     for (size_t i = 0; i < t->piece[id].len; i++) {
+        bool first = !d->started;
+        d->started = true;
+        if (first && t->piece[id].ptr[i] == ' ') continue;
         d->held[d->held_len++] = t->piece[id].ptr[i];
         if (d->held_len < letter_bytes(d->held[0])) continue;
         NIGH_TRY(nigh_buf_add(out, (nigh_str){ d->held, d->held_len }));
@@ -86,22 +90,25 @@ static void test_every_split(void) {
     for (int round = 0; round < 3000; round++) {
         nigh_buf text = NIGH_BUF(1 << 12);
         nigh_str stop[4];
-        char stop_text[4][32];
+        nigh_buf stop_text[4] = { NIGH_BUF(64), NIGH_BUF(64), NIGH_BUF(64), NIGH_BUF(64) };
         bool stopped = false;
         size_t letters_count = test_rand(&seed) % 60, stops = test_rand(&seed) % 5;
         for (size_t i = 0; i < letters_count; i++)
             CHECK(nigh_buf_add(&text, nigh_str_of(letters[test_rand(&seed) % NIGH_COUNT(letters)])) == NIGH_OK);
         for (size_t i = 0; i < stops; i++) {
-            stop_text[i][0] = '\0';
-            for (size_t n = 1 + test_rand(&seed) % 6; n > 0; n--) strcat(stop_text[i], letters[test_rand(&seed) % NIGH_COUNT(letters)]);
-            stop[i] = nigh_str_of(stop_text[i]);
+            for (size_t n = 1 + test_rand(&seed) % 6; n > 0; n--)
+                CHECK(nigh_buf_add(&stop_text[i], nigh_str_of(letters[test_rand(&seed) % NIGH_COUNT(letters)]))
+                      == NIGH_OK);
+            stop[i] = nigh_buf_str(&stop_text[i]);
         }
         cut(&t, nigh_buf_str(&text), 1 + test_rand(&seed) % 9, &seed);
         nigh_str want = nigh_str_slice(nigh_buf_str(&text), 0, first_stop(nigh_buf_str(&text), stop, stops, &stopped));
         run_result r = run(&t, (nigh_generate_opts){ .stop = stop, .stop_count = stops });
-        CHECK_MSG(nigh_str_eq(nigh_buf_str(&r.text), want) && r.finish == NIGH_FINISH_STOP, "NIGH_SEED=%llu, round %d: %.*s, not %.*s of %.*s",
-                  (unsigned long long)test_seed(), round, (int)r.text.len, r.text.ptr, (int)want.len, want.ptr, (int)text.len, text.ptr);
+        CHECK_MSG(nigh_str_eq(nigh_buf_str(&r.text), want) && r.finish == NIGH_FINISH_STOP,
+                  "NIGH_SEED=%llu, round %d: %.*s, not %.*s of %.*s", (unsigned long long)test_seed(), round,
+                  (int)r.text.len, r.text.ptr, (int)want.len, want.ptr, (int)text.len, text.ptr);
         CHECK(stopped || r.count == t.count - 1);
+        for (size_t i = 0; i < 4; i++) nigh_buf_release(&stop_text[i]);
         nigh_buf_release(&text);
         nigh_buf_release(&r.text);
     }
@@ -109,7 +116,9 @@ static void test_every_split(void) {
 
 static void test_holds_back_no_more_than_it_must(void) {
     const nigh_str stop[] = { NIGH_STR("STOP"), NIGH_STR("\n\n") };
-    static const nigh_tokenizer t = { 8, { { "", 0 }, { "a ", 2 }, { "ST", 2 }, { "A", 1 }, { "R\n", 2 }, { "x S", 3 }, { "TO", 2 }, { "Pz", 2 } } };
+    static const nigh_tokenizer t = {
+        8, { { "", 0 }, { "a ", 2 }, { "ST", 2 }, { "A", 1 }, { "R\n", 2 }, { "x S", 3 }, { "TO", 2 }, { "Pz", 2 } }
+    };
     const char *want[] = { "a ", "", "STA", "R", "\nx ", "", "" };
     nigh_generation *g;
     nigh_step step;
@@ -118,10 +127,28 @@ static void test_holds_back_no_more_than_it_must(void) {
         float logits[8] = { 0 };
         logits[i + 1] = 1;
         CHECK(nigh_generation_step(g, logits, &step, NULL) == NIGH_OK);
-        CHECK_MSG(nigh_str_eq(step.text, nigh_str_of(want[i])), "step %zu: '%.*s'", i, (int)step.text.len, step.text.ptr);
+        CHECK_MSG(nigh_str_eq(step.text, nigh_str_of(want[i])), "step %zu: '%.*s'", i, (int)step.text.len,
+                  step.text.ptr);
         CHECK((step.finish == NIGH_FINISH_STOP) == (i == 6));
     }
     nigh_generation_free(g);
+}
+
+/* Some tokenizers put a space before a text. Where the answer goes on with the prompt's text, its own first space
+ * stays. */
+static void test_first_space(void) {
+    static const nigh_tokenizer t = { 2, { { "", 0 }, { " a", 2 } } };
+    const int32_t begin[] = { END }, text[] = { END, 1 };
+    const struct { const int32_t *prompt; size_t count; const char *want; } cases[] = {
+        { NULL, 0, "a" }, { begin, 1, "a" }, { text, 2, " a" } };
+    for (size_t i = 0; i < NIGH_COUNT(cases); i++) {
+        nigh_generation *g;
+        nigh_step step;
+        CHECK(nigh_generation_new(&g, &t, (nigh_generate_opts){ 0 }, cases[i].prompt, cases[i].count, NULL) == NIGH_OK);
+        CHECK(nigh_generation_step(g, (const float[]){ 0, 1 }, &step, NULL) == NIGH_OK);
+        CHECK_MSG(nigh_str_eq(step.text, nigh_str_of(cases[i].want)), "case %zu", i);
+        nigh_generation_free(g);
+    }
 }
 
 static void test_limits_and_ends(void) {
@@ -153,8 +180,11 @@ static void test_refusals(void) {
     static char bytes[1025];
     nigh_str many[17], empty[] = { NIGH_STR("") }, large[] = { { bytes, sizeof bytes } };
     for (size_t i = 0; i < 17; i++) many[i] = NIGH_STR("x");
-    const nigh_generate_opts bad[] = { { .stop = many, .stop_count = 17 }, { .stop = empty, .stop_count = 1 }, { .stop = large, .stop_count = 1 },
-                                       { .top_logprobs = 21 }, { .sampler = { .temperature = -1 } } };
+    const nigh_generate_opts bad[] = { { .stop = many, .stop_count = 17 },
+                                       { .stop = empty, .stop_count = 1 },
+                                       { .stop = large, .stop_count = 1 },
+                                       { .top_logprobs = 21 },
+                                       { .sampler = { .temperature = -1 } } };
     size_t before = nigh_alloc_live_bytes();
     for (size_t i = 0; i < NIGH_COUNT(bad); i++) {
         nigh_generation *g;
@@ -162,7 +192,9 @@ static void test_refusals(void) {
         CHECK(nigh_generation_new(&g, &t, bad[i], NULL, 0, &err) == NIGH_EINVAL && g == NULL && err.text[0]);
     }
     nigh_generation *g;
-    const nigh_generate_opts good = { .stop = many, .stop_count = 16, .sampler = { .temperature = 1, .repeat_penalty = 1.1f } };
+    const nigh_generate_opts good = { .stop = many,
+                                      .stop_count = 16,
+                                      .sampler = { .temperature = 1, .repeat_penalty = 1.1f } };
     uint64_t nth = 1;
     for (; nth < 30; nth++) {
         nigh_alloc_fail_at(nth, false);
@@ -182,4 +214,5 @@ static void test_refusals(void) {
     nigh_generation_free(NULL);
 }
 
-TEST_MAIN(T(test_every_split), T(test_holds_back_no_more_than_it_must), T(test_limits_and_ends), T(test_refusals))
+TEST_MAIN(T(test_every_split), T(test_holds_back_no_more_than_it_must), T(test_first_space), T(test_limits_and_ends),
+          T(test_refusals))

@@ -7,7 +7,8 @@
 
 enum { BIG = 49152 };
 
-static int32_t pick_once(nigh_sampler_opts o, const float *logits, size_t vocab, const int32_t *before, size_t before_count) {
+static int32_t pick_once(nigh_sampler_opts o, const float *logits, size_t vocab, const int32_t *before,
+                         size_t before_count) {
     nigh_sampler *s;
     if (nigh_sampler_new(&s, o, vocab, NULL) != NIGH_OK) return -1;
     for (size_t i = 0; i < before_count; i++) nigh_sampler_accept(s, before[i]);
@@ -34,7 +35,9 @@ static void test_greedy(void) {
 
 static void test_hostile_rows_are_bounded(void) {
     const float values[] = { NAN, INFINITY, -INFINITY, 3.4e38f, -3.4e38f, 1e-45f, -0.0f, 0.0f, 1.0f };
-    nigh_sampler_opts o = { .temperature = 0.7f, .top_k = 3, .top_p = 0.9f, .min_p = 0.05f, .repeat_penalty = 1.1f, .frequency_penalty = 1 };
+    nigh_sampler_opts o = {
+        .temperature = 0.7f, .top_k = 3, .top_p = 0.9f, .min_p = 0.05f, .repeat_penalty = 1.1f, .frequency_penalty = 1
+    };
     uint64_t seed = test_seed();
     float row[37];
     nigh_sampler *s;
@@ -52,8 +55,10 @@ static void test_hostile_rows_are_bounded(void) {
 
 static void test_bias(void) {
     const float row[] = { 1, 2, 3, 4 };
-    const nigh_logit_bias up[] = { { 0, 3.5f } }, never[] = { { 3, -100 } }, always[] = { { 0, 100 }, { 1, 100 }, { 3, 5 } };
-    const nigh_logit_bias sum[] = { { 1, 1.5f }, { 1, 1.5f } }, all_never[] = { { 0, -100 }, { 1, -100 }, { 2, -100 }, { 3, -100 } };
+    const nigh_logit_bias up[] = { { 0, 3.5f } }, never[] = { { 3, -100 } },
+                          always[] = { { 0, 100 }, { 1, 100 }, { 3, 5 } };
+    const nigh_logit_bias sum[] = { { 1, 1.5f }, { 1, 1.5f } },
+                          all_never[] = { { 0, -100 }, { 1, -100 }, { 2, -100 }, { 3, -100 } };
     const struct { const nigh_logit_bias *bias; size_t count; int32_t want; } cases[] = {
         { up, 1, 0 }, { never, 1, 2 }, { always, 3, 1 }, { sum, 2, 1 } };
     for (size_t i = 0; i < NIGH_COUNT(cases); i++) {
@@ -70,12 +75,15 @@ static void test_penalties(void) {
     const int32_t zero[] = { 0 }, twice[] = { 0, 0, 1 }, old[] = { 0, 1, 1, 1 };
     const float low[] = { -1, -1.05f, -9, -9 };
     CHECK(pick_once((nigh_sampler_opts){ .repeat_penalty = 1.1f }, row, 4, zero, 1) == 1);
-    CHECK(pick_once((nigh_sampler_opts){ .repeat_penalty = 1.1f }, low, 4, zero, 1) == 1);   /* negative logits are multiplied */
+    CHECK(pick_once((nigh_sampler_opts){ .repeat_penalty = 1.1f }, low, 4, zero, 1)
+          == 1);   /* negative logits are multiplied */
     CHECK(pick_once((nigh_sampler_opts){ .presence_penalty = 0.2f }, row, 4, zero, 1) == 1);
-    CHECK(pick_once((nigh_sampler_opts){ .presence_penalty = 0.2f }, row, 4, twice, 3) == 0);  /* once each, however often */
+    CHECK(pick_once((nigh_sampler_opts){ .presence_penalty = 0.2f }, row, 4, twice, 3)
+          == 0);  /* once each, however often */
     CHECK(pick_once((nigh_sampler_opts){ .frequency_penalty = 0.2f }, row, 4, twice, 3) == 1); /* 4 - 0.4 < 3.9 - 0.2 */
     CHECK(pick_once((nigh_sampler_opts){ .frequency_penalty = -0.2f }, row, 4, old, 4) == 1);  /* a reward */
-    CHECK(pick_once((nigh_sampler_opts){ .presence_penalty = 2, .repeat_last = 3 }, row, 4, old, 4) == 0); /* 0 has left the window */
+    CHECK(pick_once((nigh_sampler_opts){ .presence_penalty = 2, .repeat_last = 3 }, row, 4, old, 4)
+          == 0); /* 0 has left the window */
     CHECK(pick_once((nigh_sampler_opts){ .repeat_penalty = 1 }, row, 4, zero, 1) == 0);
     float copy[4];
     memcpy(copy, row, sizeof row);
@@ -85,13 +93,21 @@ static void test_penalties(void) {
 
 static void test_refusals(void) {
     const nigh_logit_bias outside[] = { { 4, 1 } }, below[] = { { -1, 1 } }, nan_bias[] = { { 0, NAN } };
-    const struct { nigh_sampler_opts o; const char *word; } cases[] = {
-        { { .temperature = -0.1f }, "temperature" }, { { .temperature = NAN }, "temperature" }, { { .temperature = INFINITY }, "temperature" },
-        { { .top_p = 1.1f }, "top_p" }, { { .top_p = NAN }, "top_p" }, { { .min_p = -1 }, "min_p" }, { { .min_p = 2 }, "min_p" },
-        { { .repeat_penalty = -1 }, "repeat_penalty" }, { { .frequency_penalty = 3 }, "frequency_penalty" },
-        { { .presence_penalty = NAN }, "presence_penalty" }, { { .repeat_last = 1u << 30 }, "repeat_last" },
-        { { .bias = outside, .bias_count = 1 }, "token 4" }, { { .bias = below, .bias_count = 1 }, "token -1" },
-        { { .bias = nan_bias, .bias_count = 1 }, "not a number" } };
+    const struct { nigh_sampler_opts o; const char *word;
+    } cases[] = { { { .temperature = -0.1f }, "temperature" },
+                  { { .temperature = NAN }, "temperature" },
+                  { { .temperature = INFINITY }, "temperature" },
+                  { { .top_p = 1.1f }, "top_p" },
+                  { { .top_p = NAN }, "top_p" },
+                  { { .min_p = -1 }, "min_p" },
+                  { { .min_p = 2 }, "min_p" },
+                  { { .repeat_penalty = -1 }, "repeat_penalty" },
+                  { { .frequency_penalty = 3 }, "frequency_penalty" },
+                  { { .presence_penalty = NAN }, "presence_penalty" },
+                  { { .repeat_last = 1u << 30 }, "repeat_last" },
+                  { { .bias = outside, .bias_count = 1 }, "token 4" },
+                  { { .bias = below, .bias_count = 1 }, "token -1" },
+                  { { .bias = nan_bias, .bias_count = 1 }, "not a number" } };
     for (size_t i = 0; i < NIGH_COUNT(cases); i++) {
         nigh_sampler *s = NULL;
         nigh_err err = { 0 };
@@ -120,13 +136,17 @@ static void test_no_memory(void) {
     nigh_sampler_free(NULL);
 }
 
-/* These ids are part of the contract "same seed, same tokens, on every machine": when they change, every stored run changes. */
+/* These ids are part of the contract "same seed, same tokens, on every machine": when they change, every stored run
+ * changes. */
 static void test_recorded_draws(void) {
     static const int32_t want[] = { 20, 60, 31, 5, 43, 5, 13, 48, 10, 43, 38, 12, 17, 19, 57, 50 };
     float row[64];
     nigh_sampler *s;
     for (size_t i = 0; i < 64; i++) row[i] = (float)(i * 37 % 64) * 0.0625f;
-    CHECK(nigh_sampler_new(&s, (nigh_sampler_opts){ .temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .seed = 42 }, 64, NULL) == NIGH_OK);
+    CHECK(nigh_sampler_new(
+              &s, (nigh_sampler_opts){ .temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .seed = 42 },
+              64, NULL)
+          == NIGH_OK);
     for (size_t i = 0; i < NIGH_COUNT(want); i++) {
         int32_t id = nigh_sampler_pick(s, row);
         CHECK_MSG(id == want[i], "draw %zu gave %d", i, (int)id);
@@ -171,13 +191,15 @@ static void test_speed(void) {
     uint64_t seed = 1;
     for (size_t i = 0; i < BIG; i++) row[i] = (float)(test_rand(&seed) % 1000) * 0.02f;
     row[BIG - 1] = 30;
-    double greedy = best_us((nigh_sampler_opts){ 0 }, row), top_k = best_us((nigh_sampler_opts){ .temperature = 0.8f, .top_k = 40 }, row);
+    double greedy = best_us((nigh_sampler_opts){ 0 }, row),
+           top_k = best_us((nigh_sampler_opts){ .temperature = 0.8f, .top_k = 40 }, row);
     double all = best_us((nigh_sampler_opts){ .temperature = 0.8f, .top_p = 0.9f, .repeat_penalty = 1.1f }, row);
-    printf("  a pick out of %d: greedy %.0f us, top-k 40 %.0f us, top-p with penalties %.0f us\n", BIG, greedy, top_k, all);
+    printf("  a pick out of %d: greedy %.0f us, top-k 40 %.0f us, top-p with penalties %.0f us\n", BIG, greedy, top_k,
+           all);
 #if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     CHECK_MSG(greedy <= 100, "%.0f us", greedy);
 #endif
 }
 
-TEST_MAIN(T(test_greedy), T(test_hostile_rows_are_bounded), T(test_bias), T(test_penalties), T(test_refusals), T(test_no_memory),
-          T(test_recorded_draws), T(test_logprobs), T(test_speed))
+TEST_MAIN(T(test_greedy), T(test_hostile_rows_are_bounded), T(test_bias), T(test_penalties), T(test_refusals),
+          T(test_no_memory), T(test_recorded_draws), T(test_logprobs), T(test_speed))
