@@ -55,6 +55,11 @@ static nigh_status read_f32(const nigh_model *m, const nigh_gguf *g, const char 
 static nigh_status read_sizes(nigh_model *m, const nigh_gguf *g, nigh_err *err) {
     nigh_hparams *h = &m->h;
     uint32_t value_dim, dim;
+    if (nigh_gguf_find(g, arch_key(m, "expert_count", (char[160]){ 0 }, 160))) {
+        uint32_t experts;
+        NIGH_TRY(read_u32(m, g, "expert_count", 0, 0, UINT32_MAX, &experts, err));
+        if (experts) return nigh_failf(err, NIGH_ENOSUP, 0, "a mixture of experts (expert_count %u) is not supported", experts);
+    }
     NIGH_TRY(read_u32(m, g, "block_count", 0, 1, NIGH_LAYERS_MAX, &h->layers, err));
     NIGH_TRY(read_u32(m, g, "context_length", 0, 1, NIGH_CONTEXT_MAX, &h->context, err));
     NIGH_TRY(read_u32(m, g, "embedding_length", 0, 1, NIGH_EMBED_MAX, &h->embed, err));

@@ -21,6 +21,18 @@ static nigh_status find_arch(nigh_model *m, const nigh_gguf *g, nigh_err *err) {
                       (int)nigh_min(name.len, 60), name.ptr);
 }
 
+/* Files that are right but are not a whole model. */
+static nigh_status refuse_parts(const nigh_gguf *g, nigh_err *err) {
+    nigh_str kind = NIGH_STR("model");
+    uint32_t parts = 1;
+    if (nigh_gguf_find(g, NIGH_STR("general.type"))) NIGH_TRY(nigh_gguf_string(g, NIGH_STR("general.type"), &kind, err));
+    if (!nigh_str_eq(kind, NIGH_STR("model")))
+        return nigh_failf(err, NIGH_ENOSUP, 0, "the file holds a '%.*s', not a model", (int)nigh_min(kind.len, 40), kind.ptr);
+    if (nigh_gguf_find(g, NIGH_STR("split.count"))) NIGH_TRY(nigh_gguf_u32(g, NIGH_STR("split.count"), &parts, err));
+    if (parts > 1) return nigh_failf(err, NIGH_ENOSUP, 0, "the file is one of %u parts; join them into one file first", parts);
+    return NIGH_OK;
+}
+
 static nigh_str optional_string(const nigh_gguf *g, nigh_str key) {
     nigh_str v = { 0 };
     return nigh_gguf_find(g, key) && nigh_gguf_string(g, key, &v, NULL) == NIGH_OK ? v : (nigh_str){ 0 };
@@ -56,6 +68,7 @@ nigh_status nigh_model_open(nigh_model **out, nigh_str file, nigh_model_opts o, 
     NIGH_TRY(nigh_gguf_parse(&g, file, err));
     nigh_model *m = nigh_alloc(1, sizeof *m);
     nigh_status st = m ? NIGH_OK : nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for a model");
+    if (st == NIGH_OK) st = refuse_parts(&g, err);
     if (st == NIGH_OK) st = find_arch(m, &g, err);
     if (st == NIGH_OK) st = nigh_tokenizer_open(&m->tokenizer, &g, err);
     if (st == NIGH_OK) st = nigh_hparams_read(m, &g, err);

@@ -1,0 +1,140 @@
+/* test_bits.c - the arithmetic contract, seen from outside: the logits of a model are the same bytes on
+ * every instruction set, for any number of threads, any split of the prompt into batches, in any
+ * company, and after any reuse of a prefix. One model per family and one per weight type. */
+#include "model_files.h"
+
+static const char *const files[] = {
+    "stories260K.gguf", "stories260K-q8_0.gguf", "stories260K-q4_0.gguf", "llama-yarn.gguf", "qwen2.gguf", "qwen3-q8_0.gguf", "gemma2-q8_0.gguf",
+    "gemma3-q4_k_m.gguf", "phi3-longrope.gguf", "phi3-q8_0.gguf", "olmo2-q8_0.gguf", "llama-f16.gguf", "llama-bf16.gguf", "llama-q4_0.gguf", "llama-q4_1.gguf",
+    "llama-q5_0.gguf", "llama-q5_1.gguf", "llama-q2_k.gguf", "llama-q3_k_m.gguf", "llama-q4_k_m.gguf", "llama-q5_k_m.gguf", "llama-q6_k.gguf",
+    "llama-iq4_nl.gguf", "llama-iq4_xs.gguf" };
+
+enum { TOKENS = 70 };
+
+static void some_tokens(const nigh_model *m, uint64_t seed, int32_t *ids, size_t count) {
+    for (size_t i = 0; i < count; i++) ids[i] = (int32_t)(test_rand(&seed) % nigh_model_about(m)->vocab);
+}
+
+/* Logits of all tokens, the prompt cut into pieces of `batch`. */
+static float *logits_of(const nigh_model *m, nigh_pool *pool, const int32_t *ids, size_t count, size_t batch) {
+    nigh_err err = { 0 };
+    nigh_session *s = NULL;
+    nigh_runner *r = NULL;
+    size_t vocab = nigh_model_about(m)->vocab;
+    float *out = nigh_alloc(count * vocab, sizeof *out);
+    CHECK(nigh_session_new(&s, m, 128, &err) == NIGH_OK && nigh_runner_new(&r, m, pool, (uint32_t)batch, &err) == NIGH_OK);
+    for (size_t at = 0; s && r && at < count; at += batch) {
+        size_t n = nigh_min(batch, count - at);
+        nigh_status st = nigh_runner_eval(r, &(nigh_batch_item){ s, ids + at, (uint32_t)n, true, out + at * vocab }, 1, &err);
+        CHECK_MSG(st == NIGH_OK, "%s", err.text);
+    }
+    nigh_runner_free(r);
+    nigh_session_free(s);
+    return out;
+}
+
+static void check_file(const char *file, unsigned cpu) {
+    static const struct { const char *name; unsigned flags; size_t threads, batch; } ways[] = {
+        { "scalar", 0, 1, TOKENS }, { "scalar, 3 threads, batches of 7", 0, 3, 7 }, { "avx2", NIGH_CPU_AVX2, 1, TOKENS },
+        { "avx2, 2 threads, one by one", NIGH_CPU_AVX2, 2, 1 }, { "avx512", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 1, TOKENS },
+        { "avx512, 3 threads, batches of 33", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 3, 33 }, { "avx512, 2 threads, one by one", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 2, 1 } };
+    int32_t ids[TOKENS];
+    float *first = NULL;
+    for (size_t i = 0; i < NIGH_COUNT(ways); i++) {
+        if ((ways[i].flags & cpu) != ways[i].flags) continue;
+        nigh_pool *pool = nigh_pool_new(ways[i].threads);
+        nigh_model *m = model_file_open(file, pool, ways[i].flags);
+        CHECK_MSG(m != NULL, "%s cannot be opened", file);
+        if (m) {
+            size_t bytes = TOKENS * nigh_model_about(m)->vocab * sizeof(float);
+            some_tokens(m, test_seed(), ids, TOKENS);
+            float *got = logits_of(m, pool, ids, TOKENS, ways[i].batch);
+            if (first) CHECK_MSG(memcmp(first, got, bytes) == 0, "%s: %s differs from scalar (seed %llu)", file, ways[i].name, (unsigned long long)test_seed());
+            if (first) nigh_free(got);
+            else first = got;
+        }
+        nigh_model_close(m);
+        nigh_pool_free(pool);
+    }
+    nigh_free(first);
+}
+
+static void test_same_bits(void) {
+    char path[1024];
+    size_t seen = 0;
+    for (size_t i = 0; i < NIGH_COUNT(files); i++) {
+        if (!model_file_path(files[i], path, sizeof path)) continue;
+        check_file(files[i], nigh_cpu_detect());
+        seen++;
+    }
+    if (seen == 0) TEST_SKIP("the reference models are not here");
+    printf("  %zu models, every instruction set of this machine\n", seen);
+}
+
+/* Three sequences in one batch, then each alone; then one that reuses the prefix of another text. */
+static void test_company_and_reuse(void) {
+    enum { N = 40 };
+    int32_t ids[3][N];
+    nigh_err err = { 0 };
+    nigh_session *s[3] = { 0 };
+    nigh_runner *r = NULL;
+    nigh_pool *pool = nigh_pool_new(2);
+    nigh_model *m = model_file_open("stories260K-q8_0.gguf", pool, nigh_cpu_detect());
+    if (!m) { nigh_pool_free(pool); TEST_SKIP("the reference models are not here"); }
+    size_t vocab = nigh_model_about(m)->vocab;
+    float *together[3], *alone[3];
+    CHECK(nigh_runner_new(&r, m, pool, 3 * N, &err) == NIGH_OK);
+    nigh_batch_item items[3];
+    for (size_t i = 0; i < 3; i++) {
+        some_tokens(m, test_seed() + i, ids[i], N);
+        CHECK(nigh_session_new(&s[i], m, 128, &err) == NIGH_OK);
+        together[i] = nigh_alloc(N * vocab, sizeof(float));
+        items[i] = (nigh_batch_item){ s[i], ids[i], (uint32_t)(N - 5 * i), true, together[i] };
+    }
+    CHECK(nigh_runner_eval(r, items, 3, &err) == NIGH_OK);
+    for (size_t i = 0; i < 3; i++) {
+        alone[i] = logits_of(m, NULL, ids[i], items[i].count, 11);
+        CHECK_MSG(memcmp(alone[i], together[i], items[i].count * vocab * sizeof(float)) == 0, "sequence %zu depends on its company", i);
+    }
+    memcpy(ids[1], ids[0], 20 * sizeof **ids);      /* text 1 now begins like text 0 */
+    float *fresh = logits_of(m, pool, ids[1], N, N), *reused = nigh_alloc(vocab, sizeof *reused);
+    CHECK(nigh_session_reuse(s[0], ids[1], N) == 20 && nigh_session_count(s[0]) == 20);
+    CHECK(nigh_runner_prompt(r, s[0], ids[1], N, reused, &err) == NIGH_OK);
+    CHECK(memcmp(fresh + (N - 1) * vocab, reused, vocab * sizeof *reused) == 0);
+    CHECK(nigh_runner_prompt(r, s[0], ids[1], N, reused, &err) == NIGH_OK);     /* a whole hit evaluates one token */
+    CHECK(memcmp(fresh + (N - 1) * vocab, reused, vocab * sizeof *reused) == 0);
+    for (size_t i = 0; i < 3; i++) { nigh_free(together[i]); nigh_free(alone[i]); nigh_session_free(s[i]); }
+    nigh_free(fresh);
+    nigh_free(reused);
+    nigh_runner_free(r);
+    nigh_model_close(m);
+    nigh_pool_free(pool);
+}
+
+static void test_refusals(void) {
+    int32_t ids[200] = { 0 };
+    nigh_err err = { 0 };
+    nigh_session *s = NULL, *big = NULL;
+    nigh_runner *r = NULL;
+    nigh_model *m = model_file_open("stories260K-q8_0.gguf", NULL, 0);
+    if (!m) TEST_SKIP("the reference models are not here");
+    CHECK(nigh_session_new(&big, m, 100000, &err) == NIGH_ERANGE && big == NULL);
+    CHECK(nigh_session_new(&s, m, 100, &err) == NIGH_OK && nigh_runner_new(&r, m, NULL, 64, &err) == NIGH_OK);
+    CHECK(nigh_runner_prompt(r, s, ids, 101, NULL, &err) == NIGH_ERANGE && strstr(err.text, "100"));
+    CHECK(nigh_runner_eval(r, &(nigh_batch_item){ s, ids, 65, false, NULL }, 1, &err) == NIGH_ERANGE);
+    ids[3] = 1 << 20;
+    CHECK(nigh_runner_eval(r, &(nigh_batch_item){ s, ids, 5, false, NULL }, 1, &err) == NIGH_EINVAL && err.at == 3);
+    ids[3] = -1;
+    CHECK(nigh_runner_eval(r, &(nigh_batch_item){ s, ids, 5, false, NULL }, 1, &err) == NIGH_EINVAL);
+    CHECK(nigh_runner_eval(r, &(nigh_batch_item){ s, ids, 0, false, NULL }, 1, &err) == NIGH_EINVAL);
+    nigh_batch_item twice[2] = { { s, ids, 1, false, NULL }, { s, ids, 1, false, NULL } };
+    CHECK(nigh_runner_eval(r, twice, 2, &err) == NIGH_EINVAL && nigh_session_count(s) == 0);
+    nigh_runner_cancel(r);
+    CHECK(nigh_runner_eval(r, twice, 1, &err) == NIGH_ECANCEL && nigh_session_count(s) == 0);
+    CHECK(nigh_runner_eval(r, twice, 1, &err) == NIGH_OK && nigh_session_count(s) == 1);
+    nigh_runner_free(r);
+    nigh_session_free(s);
+    nigh_model_close(m);
+}
+
+TEST_MAIN(T(test_same_bits), T(test_company_and_reuse), T(test_refusals))
