@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # ---- flags ----
 # The arithmetic is part of the contract: no contraction, no fast-math (docs/ARCHITECTURE.md).
-OPT      ?= -O3
+OPT      ?= $(if $(SAN),-O1,-O3)
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
             -Wformat=2 -Wimplicit-fallthrough -Werror
 CPPFLAGS := -Iinclude -Isrc
@@ -39,6 +39,9 @@ NODE_LIBS := $(if $(wildcard src/node/*.c),-lmicrohttpd)
 
 KINDS    := unit prop golden conform fault
 UNIT     := $(patsubst tests/%.c,$B/tests/%,$(foreach k,$(KINDS),$(wildcard tests/$k/test_*.c)))
+# TESTS="pool runner" keeps only the tests with one of these words in their names.
+CHOSEN   := $(if $(TESTS),$(foreach t,$(UNIT),$(if $(strip $(foreach w,$(TESTS),$(findstring $w,$(notdir $t)))),$t)), \
+            $(UNIT))
 SCRIPTS  := $(wildcard tests/*/test_*.sh tests/*/test_*.mjs)
 FUZZ     := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 UNIT     += $(FUZZ:%=$B/tests/fuzz/fuzz_%)
@@ -104,8 +107,9 @@ test:           ## install what is missing, build, run every test; ends with "N 
 	@$(MAKE) --no-print-directory -j$$(nproc) all $(TIDY) $(UNIT) wasm golden-models
 	@tools/run_tests.sh $(TIDY) $(UNIT) $(SCRIPTS)
 
-test-native: $(UNIT) golden-models    ## the C tests only; also with SAN=address,undefined or SAN=thread
-	@tools/run_tests.sh $(UNIT)
+# For example: SAN=address,undefined or SAN=thread, TESTS="pool json", NIGH_SHORT=1
+test-native: $(CHOSEN) golden-models    ## the C tests only, also under sanitizers
+	@tools/run_tests.sh $(CHOSEN)
 
 $B/bench/%: bench/%.c $(LIB)
 	@mkdir -p $(@D)
@@ -163,7 +167,8 @@ build/nigh.wasm: $(WASM_OBJ)
 	@echo "  ld $@: $$(stat -c %s $@) bytes, $$(gzip -9 < $@ | wc -c) as gzip"
 
 wasm:           ## the core for the browser, build/nigh.wasm, if clang-19 and lld-19 are there
-	@if command -v $(WASM_CC) > /dev/null && command -v $(WASM_LD) > /dev/null; then $(MAKE) --no-print-directory build/nigh.wasm; \
+	@if command -v $(WASM_CC) > /dev/null && command -v $(WASM_LD) > /dev/null; \
+	 then $(MAKE) --no-print-directory build/nigh.wasm; \
 	 else echo 'no clang-19 or lld-19: build/nigh.wasm is not built (tools/install.sh test)'; fi
 
 -include $(OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT:=.d) $(TIDY).d $(WASM_OBJ:.o=.d)

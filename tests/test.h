@@ -42,6 +42,12 @@ static inline uint64_t test_seed(void) {
     return text ? strtoull(text, NULL, 10) : 1;
 }
 
+/* True when long tests should do less: under sanitizers and in fuzz lanes, NIGH_SHORT=1. */
+static inline bool test_short(void) {
+    const char *text = getenv("NIGH_SHORT");
+    return text && text[0] && strcmp(text, "0") != 0;
+}
+
 static inline uint64_t test_rand(uint64_t *state) { /* splitmix64, Vigna 2015 */
     uint64_t z = (*state += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
