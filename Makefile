@@ -39,12 +39,12 @@ NODE_LIBS := $(if $(wildcard src/node/*.c),-lmicrohttpd)
 
 KINDS    := unit prop golden conform fault
 UNIT     := $(patsubst tests/%.c,$B/tests/%,$(foreach k,$(KINDS),$(wildcard tests/$k/test_*.c)))
-# TESTS="pool runner" keeps only the tests with one of these words in their names.
-CHOSEN   := $(if $(TESTS),$(foreach t,$(UNIT),$(if $(strip $(foreach w,$(TESTS),$(findstring $w,$(notdir $t)))),$t)), \
-            $(UNIT))
 SCRIPTS  := $(wildcard tests/*/test_*.sh tests/*/test_*.mjs)
 FUZZ     := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 UNIT     += $(FUZZ:%=$B/tests/fuzz/fuzz_%)
+# TESTS="pool runner" keeps only the tests with one of these words in their names.
+CHOSEN   := $(if $(TESTS),$(foreach t,$(UNIT),$(if $(strip $(foreach w,$(TESTS),$(findstring $w,$(notdir $t)))),$t)), \
+            $(UNIT))
 TIDY     := $B/tools/tidy
 
 all: $(if $(CLI_SRC),$B/nigh) $(LIB)   ## the program, build/nigh, and the library, build/libnigh.a
