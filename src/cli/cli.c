@@ -12,7 +12,8 @@ static nigh_status store(const nigh_opt *o, const char *text, nigh_err *err) {
     if (o->kind == NIGH_OPT_TEXT) { *(const char **)o->value = text; return NIGH_OK; }
     if (o->kind == NIGH_OPT_LIST) {
         nigh_opt_list *list = o->value;
-        if (list->count == NIGH_OPT_LIST_MAX) return nigh_failf(err, NIGH_EINVAL, 0, "--%s may stand at most %d times", o->name, NIGH_OPT_LIST_MAX);
+        if (list->count == NIGH_OPT_LIST_MAX)
+            return nigh_failf(err, NIGH_EINVAL, 0, "--%s may stand at most %d times", o->name, NIGH_OPT_LIST_MAX);
         list->item[list->count++] = text;
         return NIGH_OK;
     }
@@ -21,9 +22,11 @@ static nigh_status store(const nigh_opt *o, const char *text, nigh_err *err) {
         return nigh_failf(err, NIGH_EINVAL, 0, "--%s wants a number, not '%s'", o->name, text);
     }
     int64_t v;
-    if (!nigh_str_to_i64(nigh_str_of(text), &v)) return nigh_failf(err, NIGH_EINVAL, 0, "--%s wants a whole number, not '%s'", o->name, text);
+    if (!nigh_str_to_i64(nigh_str_of(text), &v))
+        return nigh_failf(err, NIGH_EINVAL, 0, "--%s wants a whole number, not '%s'", o->name, text);
     if ((o->min || o->max) && (v < o->min || v > o->max))
-        return nigh_failf(err, NIGH_EINVAL, 0, "--%s must lie in %lld..%lld, not %lld", o->name, (long long)o->min, (long long)o->max, (long long)v);
+        return nigh_failf(err, NIGH_EINVAL, 0, "--%s must lie in %lld..%lld, not %lld", o->name, (long long)o->min,
+                          (long long)o->max, (long long)v);
     *(int64_t *)o->value = v;
     return NIGH_OK;
 }
@@ -73,17 +76,24 @@ static void program_folder(char *out, size_t cap) {
 nigh_status nigh_cli_model_path(const char *name, char *path, size_t cap, nigh_err *err) {
     char folder[4096];
     const char *home = nigh_os_env("NIGH_HOME"), *user = nigh_os_env("HOME");
-    if (nigh_format(path, cap, "%s", name) >= cap) return nigh_fail(err, NIGH_ERANGE, 0, "the model's path is too long");
+    if (nigh_format(path, cap, "%s", name) >= cap)
+        return nigh_fail(err, NIGH_ERANGE, 0, "the model's path is too long");
     if (strchr(name, '/') || nigh_str_ends(nigh_str_of(name), NIGH_STR(".gguf"))) return NIGH_OK;
     program_folder(folder, sizeof folder);
-    const struct { const char *root, *rest; } places[] = {
-        { folder, "/../models" }, { folder, "/../share/nigh/models" }, { home ? home : user, home ? "/models" : "/.local/share/nigh/models" } };
+    const struct { const char *root, *rest;
+    } places[] = { { folder, "/../models" },
+                   { folder, "/../share/nigh/models" },
+                   { home ? home : user, home ? "/models" : "/.local/share/nigh/models" } };
     for (size_t i = 0; i < NIGH_COUNT(places); i++) {
-        if (!places[i].root || nigh_format(path, cap, "%s%s/%s.gguf", places[i].root, places[i].rest, name) >= cap) continue;
+        if (!places[i].root || nigh_format(path, cap, "%s%s/%s.gguf", places[i].root, places[i].rest, name) >= cap)
+            continue;
         if (nigh_file_exists(path)) return NIGH_OK;
     }
     if (nigh_file_exists(name)) { nigh_format(path, cap, "%s", name); return NIGH_OK; }
-    return nigh_failf(err, NIGH_ENOENT, 0, "there is no model '%s': not a file, not in %s/../models or share/nigh/models; give the path of a .gguf file", name, folder);
+    return nigh_failf(
+        err, NIGH_ENOENT, 0,
+        "there is no model '%s': not a file, not in %s/../models or share/nigh/models; give the path of a .gguf file",
+        name, folder);
 }
 
 unsigned nigh_cli_cpu(void) {

@@ -19,7 +19,10 @@ typedef struct {
  * Options may stand anywhere, as `--name value`, `--name=value` or `-n value`; `--` ends them. */
 typedef enum { NIGH_OPT_TEXT, NIGH_OPT_INT, NIGH_OPT_FLOAT, NIGH_OPT_FLAG, NIGH_OPT_LIST } nigh_opt_kind;
 enum { NIGH_OPT_LIST_MAX = 16 };
-typedef struct { const char *item[NIGH_OPT_LIST_MAX]; size_t count; } nigh_opt_list;    /* of an option that may stand several times */
+typedef struct {
+    const char *item[NIGH_OPT_LIST_MAX];
+    size_t count;
+} nigh_opt_list; /* of an option that may stand several times */
 typedef struct {
     const char *name;               /* "threads", without dashes */
     char letter;                    /* 't', or 0 */
@@ -31,8 +34,8 @@ typedef struct {
 /* Reads the options and moves what is left (positional words) to the front of argv; *argc becomes their count.
  * Fails: EINVAL naming the option and what it wants. */
 NIGH_CHECK nigh_status nigh_opts_read(const nigh_opt *opts, size_t count, int *argc, char **argv, nigh_err *err);
-/* Finds a model: a path to a file, or the name of a shipped model (models/NAME.gguf beside the program or in its installed
- * share folder, or in $NIGH_HOME/models). Fails: ENOENT naming the places that were looked at. */
+/* Finds a model: a path to a file, or the name of a shipped model (models/NAME.gguf beside the program or in its
+ * installed share folder, or in $NIGH_HOME/models). Fails: ENOENT naming the places that were looked at. */
 NIGH_CHECK nigh_status nigh_cli_model_path(const char *name, char *path, size_t cap, nigh_err *err);
 /* Processor flags to use: what there is, lowered by NIGH_CPU=scalar|avx2|avx512. */
 unsigned nigh_cli_cpu(void);

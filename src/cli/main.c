@@ -5,7 +5,7 @@
 #include "cli/cli.h"
 
 /* One line for each command, in the order of `nigh --help`. */
-#define COMMANDS(X)
+#define COMMANDS(X) X(run) X(embed) X(logits) X(bench)
 
 #define DECLARE(name) extern const nigh_command nigh_command_##name;
 COMMANDS(DECLARE)
@@ -19,7 +19,9 @@ static const nigh_command *const commands[] = {
 };
 
 static void print_help(FILE *out) {
-    fputs("nigh: AI at the nearest place that can do it\n\nusage: nigh COMMAND [OPTIONS]   (nigh COMMAND --help for each)\n\n", out);
+    fputs("nigh: AI at the nearest place that can do it\n\nusage: nigh COMMAND [OPTIONS]   (nigh COMMAND --help for "
+          "each)\n\n",
+          out);
     for (const nigh_command *const *c = commands; *c; c++) fprintf(out, "  %-14s %s\n", (*c)->name, (*c)->line);
     fputs("\nexit codes: 0 ok", out);
 #define EXIT_CODE(name, value, http, text) if (value) fprintf(out, ", %d %s", -(value), text);
@@ -28,7 +30,9 @@ static void print_help(FILE *out) {
     fputs("\n", out);
 }
 
-static bool is_word(const char *arg, const char *a, const char *b) { return strcmp(arg, a) == 0 || strcmp(arg, b) == 0; }
+static bool is_word(const char *arg, const char *a, const char *b) {
+    return strcmp(arg, a) == 0 || strcmp(arg, b) == 0;
+}
 
 static bool wants_help(int argc, char **argv) {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) if (is_word(argv[i], "--help", "-h")) return true;
@@ -39,7 +43,8 @@ static int run_command(const nigh_command *c, int argc, char **argv) {
     nigh_err err = { 0 };
     if (wants_help(argc, argv)) { fputs(c->help, stdout); return 0; }
     nigh_status status = c->run(argc, argv, &err);
-    if (fflush(stdout) != 0 && status == NIGH_OK) status = nigh_fail(&err, NIGH_EIO, 0, "standard output cannot be written");
+    if (fflush(stdout) != 0 && status == NIGH_OK)
+        status = nigh_fail(&err, NIGH_EIO, 0, "standard output cannot be written");
     if (status != NIGH_OK) {
         fprintf(stderr, "nigh %s: %s\n", c->name, err.text[0] ? err.text : nigh_status_text(status));
         if (status == NIGH_EINVAL) fprintf(stderr, "see: nigh %s --help\n", c->name);

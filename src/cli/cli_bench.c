@@ -1,0 +1,254 @@
+/* cli_bench.c - `nigh bench`: how fast a model is on this machine, next to what the machine's memory can give.
+ *
+ * To make one token, all weights are read once; so the read bandwidth is the limit, and the share of it that is
+ * reached is the figure that can be compared between machines. The bandwidth is measured here, with the same
+ * threads, before and after the model's turns, and the best pass counts: a busy machine makes the share look worse,
+ * never better.
+ *
+ * Prompt: P tokens into an empty session. Decode: N tokens, one at a time, each the most likely after the last,
+ * from an empty session on. Each is run once to warm up (not counted), then R times; the median counts. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/cli.h"
+#include "cli/cli_model.h"
+#include "engine/sampler.h"
+#include "kernel/kernel.h"
+
+static const char help[] =
+    "usage: nigh bench MODEL [-p 512] [-n 128] [OPTIONS]\n"
+    "\n"
+    "Measures a model on this machine: tokens a second for a prompt and for an answer, and the share of the memory's\n"
+    "read bandwidth that the answer uses. One run to warm up is not counted; the median of the others is.\n"
+    "\n"
+    "  -p, --prompt N       tokens of the prompt, drawn at random (default 512)\n"
+    "  -n, --tokens N       tokens to make, from an empty context on (default 128)\n"
+    "  -r, --rounds N       counted runs of each (default 3)\n"
+    "  -t, --threads N      default: one a core\n"
+    "      --json           one JSON object: prompt_tps, decode_tps, load_ms, first_token_ms, rss_mb, memory_gbps,\n"
+    "                       decode_share, and what was measured\n"
+    "\n"
+    "load_ms: from the file's name to the loaded model. first_token_ms: from the prompt to its first token, loaded\n"
+    "model. rss_mb: memory of the process after the runs, in 10^6 bytes. memory_gbps: 10^9 bytes a second.\n"
+    "decode_share: decode_tps x the bytes of weights that one token reads / memory_gbps.\n"
+    "NIGH_CPU=scalar|avx2|avx512 lowers the instruction set.\n"
+    "\n"
+    "examples:\n"
+    "  nigh bench MODEL.gguf\n"
+    "  nigh bench MODEL.gguf -p 64 -n 16 -t 1 --json\n";
+
+enum { ROUNDS_MAX = 100, PASSES = 4 };
+#define READ_BYTES ((size_t)256 << 20)
+
+typedef struct {
+    int64_t prompt, tokens, rounds, threads;
+    bool json;
+} bench_opts;
+
+typedef struct {
+    double prompt_tps, decode_tps, load_ms, first_token_ms, rss_mb, memory_gbps, decode_share;
+    double prompt_low, prompt_high, decode_low, decode_high;
+} bench_result;
+
+static nigh_status read_opts(bench_opts *o, int *argc, char **argv, nigh_err *err) {
+    *o = (bench_opts){ .prompt = 512, .tokens = 128, .rounds = 3 };
+    const nigh_opt opts[] = { { "prompt", 'p', NIGH_OPT_INT, &o->prompt, 1, 1 << 20 },
+                              { "tokens", 'n', NIGH_OPT_INT, &o->tokens, 1, 1 << 20 },
+                              { "rounds", 'r', NIGH_OPT_INT, &o->rounds, 1, ROUNDS_MAX },
+                              { "threads", 't', NIGH_OPT_INT, &o->threads, 1, 256 },
+                              { "json", 0, NIGH_OPT_FLAG, &o->json, 0, 0 } };
+    NIGH_TRY(nigh_opts_read(opts, NIGH_COUNT(opts), argc, argv, err));
+    return nigh_cli_one_model(*argc, argv, err);
+}
+
+static double seconds_since(uint64_t begin_ns) { return (double)(nigh_os_now_ns() - begin_ns) / 1e9; }
+
+/* ---- the memory's read bandwidth ---- */
+
+enum { LINES_AHEAD = 32, CHUNK_BYTES = 1 << 20 };
+
+typedef struct { const uint8_t *bytes; uint64_t sums[256]; } read_job;
+
+/* Reads a piece of the buffer, a cache line at a time, some lines ahead of itself. The sum keeps the reads alive. */
+static void read_chunks(void *ud, size_t worker, size_t begin, size_t end) {
+    read_job *job = ud;
+    const uint64_t *p = (const uint64_t *)(const void *)(job->bytes + begin * CHUNK_BYTES);
+    size_t words = (end - begin) * CHUNK_BYTES / sizeof *p;
+    uint64_t a[8] = { 0 };
+    for (size_t i = 0; i < words; i += 8) {
+        __builtin_prefetch(p + i + (size_t)LINES_AHEAD * 8, 0, 3);
+        for (size_t j = 0; j < 8; j++) a[j] += p[i + j];
+    }
+    for (size_t j = 0; j < 8; j++) job->sums[worker] += a[j];
+}
+
+/* The best of some passes over one buffer that no cache holds, in 10^9 bytes a second; 0 when there is no memory for
+ * it. */
+static double measure_read(nigh_pool *pool) {
+    static read_job job;
+    uint8_t *bytes = nigh_os_pages_take(READ_BYTES);
+    double best = 0;
+    if (!bytes) return 0;
+    for (size_t i = 0; i < READ_BYTES; i += 64) bytes[i] = (uint8_t)i;
+    job.bytes = bytes;
+    for (int pass = 0; pass < PASSES; pass++) {
+        uint64_t begin = nigh_os_now_ns();
+        nigh_pool_run(pool, read_chunks, &job, READ_BYTES / CHUNK_BYTES, 1);
+        double rate = (double)READ_BYTES / 1e9 / seconds_since(begin);
+        best = rate > best ? rate : best;
+    }
+    nigh_os_pages_give(bytes, READ_BYTES);
+    return best;
+}
+
+/* ---- the model's turns ---- */
+
+typedef struct {
+    nigh_cli_model *m;
+    nigh_sampler *greedy;
+    int32_t *prompt;
+    float *logits;
+    size_t prompt_count, token_count;
+} bench_work;
+
+/* Seconds from an empty session to the first token of a prompt. */
+static nigh_status time_prompt(bench_work *w, double *seconds, nigh_err *err) {
+    nigh_session_truncate(w->m->session, 0);
+    uint64_t begin = nigh_os_now_ns();
+    NIGH_TRY(nigh_runner_prompt(w->m->runner, w->m->session, w->prompt, (uint32_t)w->prompt_count, w->logits, err));
+    nigh_sampler_pick(w->greedy, w->logits);
+    *seconds = seconds_since(begin);
+    return NIGH_OK;
+}
+
+static nigh_status time_decode(bench_work *w, double *seconds, nigh_err *err) {
+    int32_t token = w->prompt[0];
+    nigh_session_truncate(w->m->session, 0);
+    uint64_t begin = nigh_os_now_ns();
+    for (size_t i = 0; i < w->token_count; i++) {
+        nigh_batch_item item = { .session = w->m->session, .tokens = &token, .count = 1, .logits = w->logits };
+        if (nigh_cli_stopped()) return nigh_fail(err, NIGH_ECANCEL, 0, "stopped");
+        NIGH_TRY(nigh_runner_eval(w->m->runner, &item, 1, err));
+        token = nigh_sampler_pick(w->greedy, w->logits);
+    }
+    *seconds = seconds_since(begin);
+    return NIGH_OK;
+}
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef nigh_status time_fn(bench_work *w, double *seconds, nigh_err *err);
+
+/* Seconds of `rounds` runs in rising order, after one that is not counted. */
+static nigh_status time_rounds(bench_work *w, time_fn *fn, size_t rounds, double *seconds, nigh_err *err) {
+    NIGH_TRY(fn(w, &seconds[0], err));
+    for (size_t i = 0; i < rounds; i++) NIGH_TRY(fn(w, &seconds[i], err));
+    qsort(seconds, rounds, sizeof *seconds, by_size);
+    return NIGH_OK;
+}
+
+static nigh_status measure(bench_work *w, size_t rounds, bench_result *r, nigh_err *err) {
+    double seconds[ROUNDS_MAX];
+    double before = measure_read(w->m->pool);
+    NIGH_TRY(time_rounds(w, time_prompt, rounds, seconds, err));
+    r->prompt_tps = (double)w->prompt_count / seconds[rounds / 2];
+    r->prompt_low = (double)w->prompt_count / seconds[rounds - 1];
+    r->prompt_high = (double)w->prompt_count / seconds[0];
+    r->first_token_ms = seconds[rounds / 2] * 1e3;
+    NIGH_TRY(time_rounds(w, time_decode, rounds, seconds, err));
+    r->decode_tps = (double)w->token_count / seconds[rounds / 2];
+    r->decode_low = (double)w->token_count / seconds[rounds - 1];
+    r->decode_high = (double)w->token_count / seconds[0];
+    r->rss_mb = (double)nigh_os_rss_bytes() / 1e6;
+    double after = measure_read(w->m->pool);
+    r->memory_gbps = after > before ? after : before;
+    r->load_ms = (double)w->m->load_ns / 1e6;
+    if (r->memory_gbps > 0) r->decode_share = r->decode_tps * (double)w->m->about->decode_bytes / 1e9 / r->memory_gbps;
+    return NIGH_OK;
+}
+
+/* ---- what is said ---- */
+
+static const char *kernels_name(void) {
+    static nigh_kernels k;
+    nigh_kernels_init(&k, nigh_cli_cpu());
+    return k.name;
+}
+
+static void print_json(const nigh_cli_model *m, const bench_opts *o, const bench_result *r) {
+    printf("{\"prompt_tps\":%.2f,\"decode_tps\":%.2f,\"load_ms\":%.2f,\"first_token_ms\":%.2f,\"rss_mb\":%.1f,"
+           "\"memory_gbps\":%.2f,"
+           "\"decode_share\":%.4f,",
+           r->prompt_tps, r->decode_tps, r->load_ms, r->first_token_ms, r->rss_mb, r->memory_gbps, r->decode_share);
+    printf("\"model\":\"%s\",\"weight_bytes\":%llu,\"decode_bytes\":%llu,\"threads\":%zu,\"cpu\":\"%s\",\"prompt\":%"
+           "lld,\"tokens\":%lld,"
+           "\"rounds\":%lld}\n",
+           m->hash, (unsigned long long)m->about->weight_bytes, (unsigned long long)m->about->decode_bytes,
+           nigh_pool_size(m->pool), kernels_name(), (long long)o->prompt, (long long)o->tokens, (long long)o->rounds);
+}
+
+static void print_table(const nigh_cli_model *m, const bench_opts *o, const bench_result *r) {
+    const char *name = strrchr(m->path, '/');
+    printf("%s (%.12s), %.1f MB of weights, %zu threads, %s, median of %lld\n", name ? name + 1 : m->path, m->hash,
+           (double)m->about->weight_bytes / 1e6, nigh_pool_size(m->pool), kernels_name(), (long long)o->rounds);
+    printf("  load         %10.1f ms\n", r->load_ms);
+    printf("  prompt %5lld %10.1f tokens/s   (%.1f - %.1f), first token after %.1f ms\n", (long long)o->prompt,
+           r->prompt_tps, r->prompt_low, r->prompt_high, r->first_token_ms);
+    printf("  decode %5lld %10.1f tokens/s   (%.1f - %.1f)\n", (long long)o->tokens, r->decode_tps, r->decode_low,
+           r->decode_high);
+    printf("  memory read  %10.1f GB/s       this machine, the same threads\n", r->memory_gbps);
+    printf("  share        %10.1f %%          of it is used by decoding (%.1f MB a token)\n", r->decode_share * 100,
+           (double)m->about->decode_bytes / 1e6);
+    printf("  resident     %10.1f MB\n", r->rss_mb);
+}
+
+/* ---- the command ---- */
+
+static nigh_status prepare(bench_work *w, const bench_opts *o, nigh_err *err) {
+    nigh_cli_model *m = w->m;
+    uint64_t state = 1;
+    size_t need = nigh_max((size_t)o->prompt, (size_t)o->tokens);
+    if (need > m->about->context_tokens && !m->about->encoder)
+        return nigh_failf(err, NIGH_ERANGE, 0, "this model has a context of %u tokens; give less with -p and -n",
+                          m->about->context_tokens);
+    nigh_cli_model_hash(m);
+    NIGH_TRY(nigh_cli_model_begin(m, (uint32_t)need, 0, err));
+    nigh_file_close(&m->file);          /* its pages are not the model's memory */
+    NIGH_TRY(nigh_sampler_new(&w->greedy, (nigh_sampler_opts){ 0 }, m->about->vocab, err));
+    w->prompt_count = (size_t)o->prompt;
+    w->token_count = (size_t)o->tokens;
+    w->prompt = nigh_alloc(w->prompt_count, sizeof *w->prompt);
+    w->logits = nigh_alloc(m->about->vocab, sizeof *w->logits);
+    if (!w->prompt || !w->logits) return nigh_fail(err, NIGH_ENOMEM, 0, "no memory for the prompt");
+    for (size_t i = 0; i < w->prompt_count; i++) {      /* Knuth's linear congruential generator (MMIX) */
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        w->prompt[i] = (int32_t)((state >> 33) % m->about->vocab);
+    }
+    return NIGH_OK;
+}
+
+static nigh_status run(int argc, char **argv, nigh_err *err) {
+    bench_opts o;
+    bench_result r = { 0 };
+    nigh_cli_model m = { .file = { .fd = -1 } };
+    bench_work w = { .m = &m };
+    NIGH_TRY(read_opts(&o, &argc, argv, err));
+    nigh_status status = nigh_cli_model_open(&m, argv[0], o.threads, true, false, err);
+    if (status == NIGH_OK) status = prepare(&w, &o, err);
+    if (status == NIGH_OK) {
+        nigh_cli_catch_signals();
+        status = measure(&w, (size_t)o.rounds, &r, err);
+    }
+    if (status == NIGH_OK && o.json) print_json(&m, &o, &r);
+    else if (status == NIGH_OK) print_table(&m, &o, &r);
+    nigh_sampler_free(w.greedy);
+    nigh_free(w.prompt);
+    nigh_free(w.logits);
+    nigh_cli_model_close(&m);
+    return status;
+}
+
+const nigh_command nigh_command_bench = { "bench", "measure a model on this machine", help, run };

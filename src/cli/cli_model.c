@@ -1,0 +1,152 @@
+/* cli_model.c - see cli_model.h.
+ * The hash of the file is computed by a thread of its own while the model loads and answers, so that the
+ * status line can name the model without a wait; it reads the same pages that loading reads. */
+#include <stdio.h>
+
+#include "base/sha256.h"
+#include "cli/cli.h"
+#include "cli/cli_model.h"
+
+#define MIB 1048576.0
+
+/* ---- memory, shown before it is taken ---- */
+
+/* Does the machine have `bytes`? Where the system does not say what is available, that is 0 and nothing is refused
+ * here. */
+static nigh_status check_memory(size_t bytes, size_t available, const char *what, const char *advice, nigh_err *err) {
+    if (available == 0 || bytes <= available) return NIGH_OK;
+    return nigh_failf(err, NIGH_ENOMEM, 0, "%s would take %.0f MiB, but this machine has %.0f MiB available; %s", what,
+                      (double)bytes / MIB, (double)available / MIB, advice);
+}
+
+static void say_weights(nigh_cli_model *m) {
+    if (m->quiet) return;
+    fprintf(stderr, "memory: weights %.1f MiB", (double)m->file.bytes.len / MIB);
+    fflush(stderr);
+    m->line_open = true;
+}
+
+static void end_line(nigh_cli_model *m) {
+    if (m->line_open) fputc('\n', stderr);
+    m->line_open = false;
+}
+
+/* ---- hash ---- */
+
+static void *hash_file(void *arg) {
+    nigh_cli_model *m = arg;
+    uint8_t digest[32];
+    nigh_sha256 s;
+    nigh_sha256_init(&s);
+    nigh_sha256_add(&s, m->file.bytes);
+    nigh_sha256_end(&s, digest);
+    nigh_sha256_hex(digest, m->hash);
+    return NULL;
+}
+
+const char *nigh_cli_model_hash(nigh_cli_model *m) {
+    if (m->hashing) pthread_join(m->hasher, NULL);
+    else if (!m->hash[0]) hash_file(m);
+    m->hashing = false;
+    return m->hash;
+}
+
+/* ---- open and close ---- */
+
+/* Puts the file's name in front of what the engine said. */
+static nigh_status name_file(nigh_cli_model *m, nigh_status status, nigh_err *err) {
+    char text[sizeof err->text];
+    const char *name = strrchr(m->path, '/');
+    nigh_format(text, sizeof text, "%s", err->text);
+    return nigh_failf(err, status, err->at, "%s: %s", name ? name + 1 : m->path, text);
+}
+
+nigh_status nigh_cli_model_open(nigh_cli_model *m, const char *name, int64_t threads, bool quiet, bool hash,
+                                nigh_err *err) {
+    *m = (nigh_cli_model){ .file = { .fd = -1 }, .quiet = quiet, .begun_ns = nigh_os_now_ns() };
+    NIGH_TRY(nigh_cli_model_path(name, m->path, sizeof m->path, err));
+    NIGH_TRY(nigh_file_open(&m->file, m->path, err));
+    m->available = nigh_os_memory_available_bytes();
+    NIGH_TRY(check_memory(m->file.bytes.len, m->available, "the weights",
+                          "close other programs or take a smaller model", err));
+    m->pool = nigh_pool_new((size_t)threads);
+    if (!m->pool) return nigh_fail(err, NIGH_ENOMEM, 0, "the threads cannot be started; ask for fewer with -t");
+    m->hashing = hash && pthread_create(&m->hasher, NULL, hash_file, m) == 0;
+    say_weights(m);
+    nigh_status status =
+        nigh_model_open(&m->model, m->file.bytes, (nigh_model_opts){ .pool = m->pool, .cpu = nigh_cli_cpu() }, err);
+    if (status != NIGH_OK) return name_file(m, status, err);
+    m->about = nigh_model_about(m->model);
+    m->tokenizer = nigh_model_tokenizer(m->model);
+    m->load_ns = nigh_os_now_ns() - m->begun_ns;
+    return NIGH_OK;
+}
+
+uint32_t nigh_cli_context(const nigh_cli_model *m, int64_t wanted) {
+    if (wanted > 0) return (uint32_t)nigh_min((size_t)wanted, UINT32_MAX);
+    return (uint32_t)nigh_min(m->about->context_tokens, NIGH_CLI_CONTEXT);
+}
+
+nigh_status nigh_cli_model_begin(nigh_cli_model *m, uint32_t context, uint32_t batch, nigh_err *err) {
+    if (context && m->about->encoder)
+        return nigh_fail(err, NIGH_EINVAL, 0, "this model gives vectors, not text; use: nigh embed");
+    if (context > m->about->context_tokens)
+        return nigh_failf(
+            err, NIGH_ERANGE, 0,
+            "a context of %u tokens is more than the %u that this model was made for; give less with -c", context,
+            m->about->context_tokens);
+    size_t cache = context ? nigh_session_bytes(m->model, context) : 0, scratch = nigh_runner_bytes(m->model, batch),
+           both;
+    if (m->line_open) {
+        if (context) fprintf(stderr, " + cache %.1f MiB (%u tokens)", (double)cache / MIB, (unsigned)context);
+        fprintf(stderr, " + scratch %.1f MiB, of %.0f MiB available", (double)scratch / MIB,
+                (double)m->available / MIB);
+        end_line(m);
+    }
+    if (!nigh_add(cache, scratch, &both)) both = SIZE_MAX;
+    NIGH_TRY(check_memory(both, nigh_os_memory_available_bytes(), "cache and scratch",
+                          "ask for a shorter context with -c", err));
+    NIGH_TRY(nigh_runner_new(&m->runner, m->model, m->pool, batch, err));
+    return context ? nigh_session_new(&m->session, m->model, context, err) : NIGH_OK;
+}
+
+void nigh_cli_model_close(nigh_cli_model *m) {
+    end_line(m);
+    if (m->hashing) pthread_join(m->hasher, NULL);
+    nigh_session_free(m->session);
+    nigh_runner_free(m->runner);
+    nigh_model_close(m->model);
+    nigh_pool_free(m->pool);
+    nigh_file_close(&m->file);
+    *m = (nigh_cli_model){ .file = { .fd = -1 } };
+}
+
+/* ---- words of the command line ---- */
+
+nigh_status nigh_cli_one_model(int argc, char **argv, nigh_err *err) {
+    if (argc == 1) return NIGH_OK;
+    if (argc == 0)
+        return nigh_fail(err, NIGH_EINVAL, 0, "no model is named; give a .gguf file or the name of a shipped model");
+    return nigh_failf(err, NIGH_EINVAL, 0, "'%s' is one word too many; a text goes behind -p, in quotes", argv[1]);
+}
+
+nigh_status nigh_cli_parse_ids(const nigh_cli_model *m, const char *text, nigh_ids *ids, nigh_err *err) {
+    nigh_str all = nigh_str_of(text);
+    for (size_t at = 0; at <= all.len;) {
+        size_t end = nigh_min(nigh_str_find(all, NIGH_STR(","), at), all.len);
+        nigh_str word = nigh_str_trim(nigh_str_slice(all, at, end));
+        int64_t id;
+        if (!nigh_str_to_i64(word, &id) || id < 0 || id >= (int64_t)m->about->vocab)
+            return nigh_failf(err, NIGH_EINVAL, at, "'%.*s' is no token id; this model has 0..%u",
+                              (int)nigh_min(word.len, 40), word.ptr, m->about->vocab - 1);
+        nigh_status status = nigh_ids_add(ids, (int32_t)id);
+        if (status != NIGH_OK) return nigh_fail(err, status, at, "too many token ids");
+        at = end + 1;
+    }
+    return NIGH_OK;
+}
+
+nigh_status nigh_cli_encode(const nigh_cli_model *m, nigh_str text, bool special, nigh_ids *ids, nigh_err *err) {
+    return nigh_tokenizer_encode(m->tokenizer, text,
+                                 (nigh_encode_opts){ .add_special = true, .parse_special = special }, ids, err);
+}

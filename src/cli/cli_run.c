@@ -1,0 +1,303 @@
+/* cli_run.c - `nigh run`: a prompt in, a continuation out, streamed.
+ *
+ *     words and stdin -> run_opts -> ids -> session (the prompt in batches) -> one generation -> stdout
+ *
+ * Text goes to stdout as soon as it is whole letters; everything else goes to stderr. What a model says is
+ * outside data: to a terminal it goes without control characters, which could move the cursor, change
+ * the title or answer questions in the user's name. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "cli/cli.h"
+#include "cli/cli_model.h"
+#include "engine/generate.h"
+
+static const char help[] =
+    "usage: nigh run MODEL [-p TEXT] [OPTIONS]\n"
+    "\n"
+    "Continues a text on this device. MODEL is a .gguf file or the name of a shipped model. Without -p the text is\n"
+    "read from standard input (one line feed at its end is dropped).\n"
+    "\n"
+    "  -p, --prompt TEXT         the text to continue; \"\" begins with nothing\n"
+    "  -n, --tokens N            most tokens to make; without it until the model ends or the context is full\n"
+    "      --temp T              0 (default): always the most likely token; 0.7: livelier; up to 100\n"
+    "      --seed S              the same seed gives the same text, on every machine; without it a new one is drawn\n"
+    "      --top-k N             draw from the N most likely tokens only\n"
+    "      --top-p P             draw from the most likely tokens that together have the share P (0..1)\n"
+    "      --min-p P             drop tokens less likely than P times the most likely one (0..1)\n"
+    "      --repeat-penalty R    1.1 makes tokens of the last 64 less likely\n"
+    "      --frequency-penalty F, --presence-penalty F    as in the OpenAI API, -2..2\n"
+    "      --stop TEXT           end before this text; may stand up to 16 times\n"
+    "      --ignore-end          go on after the model's end token\n"
+    "      --special             <names> of control tokens in the prompt are those tokens, not text\n"
+    "  -c, --context N           tokens of prompt and answer together; default the model's own, at most 4096\n"
+    "  -t, --threads N           default: one a core\n"
+    "      --json                one JSON object at the end instead of the text\n"
+    "  -q, --quiet               nothing on stderr but errors\n"
+    "\n"
+    "Ctrl-C ends the text where it is (exit code 7); a second one ends the program at once.\n"
+    "\n"
+    "examples:\n"
+    "  nigh run MODEL.gguf -p \"Once upon a time\" -n 100\n"
+    "  nigh run MODEL.gguf -p \"The king\" -n 40 --temp 0.8 --top-p 0.95 --seed 7\n"
+    "  echo \"One day\" | nigh run MODEL.gguf -n 20 --stop \".\" --json\n";
+
+typedef struct {
+    const char *prompt;
+    int64_t tokens, seed, threads, context, top_k;
+    double temp, top_p, min_p, repeat, frequency, presence;
+    nigh_opt_list stop;
+    bool ignore_end, special, json, quiet;
+} run_opts;
+
+typedef struct {
+    run_opts o;
+    nigh_cli_model m;
+    nigh_ids ids;               /* the prompt */
+    float *logits;              /* [vocab] */
+    nigh_generation *gen;
+    nigh_finish finish;
+    nigh_buf text;              /* of the answer, for --json */
+    uint64_t prompt_ns, answer_ns, first_ns;    /* first_ns: from the command's start to the first token */
+    uint32_t evaluated;         /* tokens of the answer that went through the model */
+    bool terminal;
+} run_state;
+
+static nigh_status read_opts(run_opts *o, int *argc, char **argv, nigh_err *err) {
+    *o = (run_opts){ .seed = -1, .repeat = 1 };
+    const nigh_opt opts[] = { { "prompt", 'p', NIGH_OPT_TEXT, &o->prompt, 0, 0 },
+                              { "tokens", 'n', NIGH_OPT_INT, &o->tokens, 1, UINT32_MAX },
+                              { "temp", 0, NIGH_OPT_FLOAT, &o->temp, 0, 0 },
+                              { "seed", 0, NIGH_OPT_INT, &o->seed, 0, INT64_MAX },
+                              { "top-k", 0, NIGH_OPT_INT, &o->top_k, 0, INT32_MAX },
+                              { "top-p", 0, NIGH_OPT_FLOAT, &o->top_p, 0, 0 },
+                              { "min-p", 0, NIGH_OPT_FLOAT, &o->min_p, 0, 0 },
+                              { "repeat-penalty", 0, NIGH_OPT_FLOAT, &o->repeat, 0, 0 },
+                              { "frequency-penalty", 0, NIGH_OPT_FLOAT, &o->frequency, 0, 0 },
+                              { "presence-penalty", 0, NIGH_OPT_FLOAT, &o->presence, 0, 0 },
+                              { "stop", 0, NIGH_OPT_LIST, &o->stop, 0, 0 },
+                              { "ignore-end", 0, NIGH_OPT_FLAG, &o->ignore_end, 0, 0 },
+                              { "special", 0, NIGH_OPT_FLAG, &o->special, 0, 0 },
+                              { "context", 'c', NIGH_OPT_INT, &o->context, 1, UINT32_MAX },
+                              { "threads", 't', NIGH_OPT_INT, &o->threads, 1, 256 },
+                              { "json", 0, NIGH_OPT_FLAG, &o->json, 0, 0 },
+                              { "quiet", 'q', NIGH_OPT_FLAG, &o->quiet, 0, 0 } };
+    NIGH_TRY(nigh_opts_read(opts, NIGH_COUNT(opts), argc, argv, err));
+    return nigh_cli_one_model(*argc, argv, err);
+}
+
+/* A seed that JSON numbers hold exactly. */
+static nigh_status draw_seed(run_opts *o, nigh_err *err) {
+    uint64_t random;
+    if (o->seed >= 0 || o->temp <= 0) return NIGH_OK;
+    if (!nigh_os_random(&random, sizeof random))
+        return nigh_fail(err, NIGH_EIO, 0, "the system gives no random numbers; say --seed");
+    o->seed = (int64_t)(random >> 11);
+    return NIGH_OK;
+}
+
+/* ---- text out ---- */
+
+/* Length of the control character at p (C0 but tab and line feed, DEL, C1), else 0. */
+static size_t control_bytes(const char *p, size_t left) {
+    uint8_t c = (uint8_t)p[0];
+    if (c == 0xc2 && left > 1 && (uint8_t)p[1] >= 0x80 && (uint8_t)p[1] < 0xa0) return 2;
+    return (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f;
+}
+
+static void put_for_terminal(nigh_str text) {
+    for (size_t i = 0; i < text.len;) {
+        size_t control = control_bytes(text.ptr + i, text.len - i);
+        if (control == 0) putchar(text.ptr[i]);
+        i += control ? control : 1;
+    }
+}
+
+static nigh_status put_text(run_state *r, nigh_str text, nigh_err *err) {
+    if (text.len == 0) return NIGH_OK;
+    if (r->o.json) {
+        nigh_status status = nigh_buf_add(&r->text, text);
+        return status == NIGH_OK ? status : nigh_fail(err, status, 0, "the answer is too long for one JSON object");
+    }
+    if (r->terminal) put_for_terminal(text);
+    else fwrite(text.ptr, 1, text.len, stdout);
+    if (fflush(stdout) != 0) return nigh_fail(err, NIGH_EIO, 0, "standard output cannot be written");
+    return NIGH_OK;
+}
+
+/* ---- prompt in ---- */
+
+static nigh_status read_prompt(run_state *r, nigh_buf *text, nigh_err *err) {
+    if (r->o.prompt) {
+        nigh_status status = nigh_buf_add(text, nigh_str_of(r->o.prompt));
+        return status == NIGH_OK ? status : nigh_fail(err, status, 0, "the prompt is too long");
+    }
+    if (isatty(STDIN_FILENO))
+        return nigh_fail(err, NIGH_EINVAL, 0, "there is no prompt; give one with -p or on standard input");
+    NIGH_TRY(nigh_file_read(text, "-", err));
+    if (text->len && text->ptr[text->len - 1] == '\n') text->len--;
+    return NIGH_OK;
+}
+
+static nigh_status make_ids(run_state *r, nigh_err *err) {
+    nigh_buf text = NIGH_BUF(NIGH_CLI_TEXT_MAX);
+    nigh_status status = read_prompt(r, &text, err);
+    if (status == NIGH_OK) status = nigh_cli_encode(&r->m, nigh_buf_str(&text), r->o.special, &r->ids, err);
+    nigh_buf_release(&text);
+    if (status != NIGH_OK) return status;
+    uint32_t limit = nigh_session_limit(r->m.session);
+    if (r->ids.len == 0)
+        return nigh_fail(err, NIGH_EINVAL, 0,
+                         "the prompt is empty, and this model has no token to begin with; give it some text");
+    if (r->ids.len > limit)
+        return nigh_failf(
+            err, NIGH_ERANGE, 0,
+            "the prompt has %zu tokens, but the context has room for %u; shorten it, or give more with -c (up to %u)",
+            r->ids.len, limit, r->m.about->context_tokens);
+    return NIGH_OK;
+}
+
+/* ---- the answer ---- */
+
+static nigh_status begin_generation(run_state *r, nigh_err *err) {
+    nigh_str stop[NIGH_OPT_LIST_MAX];
+    const run_opts *o = &r->o;
+    for (size_t i = 0; i < o->stop.count; i++) stop[i] = nigh_str_of(o->stop.item[i]);
+    nigh_generate_opts g = { .sampler = { .temperature = (float)o->temp,
+                                          .top_k = (uint32_t)o->top_k,
+                                          .top_p = (float)o->top_p,
+                                          .min_p = (float)o->min_p,
+                                          .repeat_penalty = (float)o->repeat,
+                                          .frequency_penalty = (float)o->frequency,
+                                          .presence_penalty = (float)o->presence,
+                                          .seed = (uint64_t)o->seed },
+                             .max_tokens = (uint32_t)o->tokens,
+                             .stop = stop,
+                             .stop_count = o->stop.count,
+                             .ignore_end = o->ignore_end };
+    return nigh_generation_new(&r->gen, r->m.tokenizer, g, r->ids.ptr, r->ids.len, err);
+}
+
+static void cancel(void *runner) { nigh_runner_cancel(runner); }
+
+static nigh_status end_generation(run_state *r, nigh_finish why, nigh_err *err) {
+    nigh_step step;
+    nigh_status status = nigh_generation_end(r->gen, why, &step);
+    if (status != NIGH_OK) return nigh_fail(err, status, 0, nigh_status_text(status));
+    r->finish = step.finish;
+    return put_text(r, step.text, err);
+}
+
+/* Token after token until the generation ends, the context is full or the user stops it. */
+static nigh_status answer(run_state *r, nigh_err *err) {
+    nigh_step step;
+    for (;;) {
+        if (nigh_cli_stopped()) return end_generation(r, NIGH_FINISH_CANCEL, err);
+        NIGH_TRY(nigh_generation_step(r->gen, r->logits, &step, err));
+        if (r->first_ns == 0) r->first_ns = nigh_os_now_ns() - r->m.begun_ns;
+        r->finish = step.finish;
+        NIGH_TRY(put_text(r, step.text, err));
+        if (step.finish != NIGH_FINISH_NONE) return NIGH_OK;
+        if (nigh_session_count(r->m.session) == nigh_session_limit(r->m.session))
+            return end_generation(r, NIGH_FINISH_LENGTH, err);
+        nigh_batch_item item = { .session = r->m.session, .tokens = &step.token, .count = 1, .logits = r->logits };
+        nigh_status status = nigh_runner_eval(r->m.runner, &item, 1, err);
+        if (status == NIGH_ECANCEL) return end_generation(r, NIGH_FINISH_CANCEL, err);
+        if (status != NIGH_OK) return status;
+        r->evaluated++;
+    }
+}
+
+static nigh_status generate(run_state *r, nigh_err *err) {
+    uint64_t begin = nigh_os_now_ns();
+    nigh_status status =
+        nigh_runner_prompt(r->m.runner, r->m.session, r->ids.ptr, (uint32_t)r->ids.len, r->logits, err);
+    r->prompt_ns = nigh_os_now_ns() - begin;
+    if (status == NIGH_ECANCEL) return end_generation(r, NIGH_FINISH_CANCEL, err);
+    if (status != NIGH_OK) return status;
+    begin = nigh_os_now_ns();
+    status = answer(r, err);
+    r->answer_ns = nigh_os_now_ns() - begin;
+    return status;
+}
+
+/* ---- what is said at the end ---- */
+
+static double rate(uint64_t count, uint64_t ns) { return ns ? (double)count * 1e9 / (double)ns : 0; }
+static double elapsed_ms(const run_state *r) { return (double)(nigh_os_now_ns() - r->m.begun_ns) / 1e6; }
+
+static void say_status(run_state *r) {
+    unsigned count = nigh_generation_count(r->gen);
+    if (r->o.quiet) return;
+    fprintf(stderr,
+            "on this device \u00b7 model %.12s \u00b7 0 bytes left \u00b7 prompt %zu tokens at %.1f tok/s \u00b7 %u "
+            "tokens at %.1f tok/s \u00b7 %.0f ms",
+            nigh_cli_model_hash(&r->m), r->ids.len, rate(r->ids.len, r->prompt_ns), count,
+            rate(r->evaluated, r->answer_ns), elapsed_ms(r));
+    if (r->o.seed >= 0 && r->o.temp > 0) fprintf(stderr, " \u00b7 seed %lld", (long long)r->o.seed);
+    fputc('\n', stderr);
+}
+
+static nigh_status say_json(run_state *r, nigh_err *err) {
+    static const char *const reasons[] = { "none", "stop", "length", "cancel" };
+    nigh_buf b = NIGH_BUF((size_t)NIGH_CLI_TEXT_MAX * 7);
+    nigh_status status = nigh_buf_add(&b, NIGH_STR("{\"text\":"));
+    if (status == NIGH_OK) status = nigh_json_add_string(&b, nigh_buf_str(&r->text));
+    if (status == NIGH_OK) status = nigh_buf_addf(&b, ",\"finish_reason\":\"%s\"", reasons[r->finish]);
+    if (status == NIGH_OK && r->o.temp > 0) status = nigh_buf_addf(&b, ",\"seed\":%lld", (long long)r->o.seed);
+    if (status == NIGH_OK)
+        status = nigh_buf_addf(&b, ",\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%u}", r->ids.len,
+                               (unsigned)nigh_generation_count(r->gen));
+    if (status == NIGH_OK)
+        status = nigh_buf_addf(
+            &b, ",\"timings\":{\"load_ms\":%.1f,\"first_token_ms\":%.1f,\"prompt_tps\":%.1f,\"decode_tps\":%.1f}",
+            (double)r->m.load_ns / 1e6, (double)r->first_ns / 1e6, rate(r->ids.len, r->prompt_ns),
+            rate(r->evaluated, r->answer_ns));
+    if (status == NIGH_OK)
+        status =
+            nigh_buf_addf(&b, ",\"receipt\":{\"place\":\"device\",\"model\":\"%s\",\"bytes_out\":0,\"ms\":%.0f}}\n",
+                          nigh_cli_model_hash(&r->m), elapsed_ms(r));
+    if (status == NIGH_OK) fwrite(b.ptr, 1, b.len, stdout);
+    else nigh_fail(err, status, 0, "the answer is too long for one JSON object");
+    nigh_buf_release(&b);
+    return status;
+}
+
+static nigh_status work(run_state *r, const char *model, nigh_err *err) {
+    NIGH_TRY(draw_seed(&r->o, err));
+    NIGH_TRY(nigh_cli_model_open(&r->m, model, r->o.threads, r->o.quiet, true, err));
+    NIGH_TRY(nigh_cli_model_begin(&r->m, nigh_cli_context(&r->m, r->o.context), 0, err));
+    NIGH_TRY(make_ids(r, err));
+    r->logits = nigh_alloc(r->m.about->vocab, sizeof *r->logits);
+    if (!r->logits) return nigh_fail(err, NIGH_ENOMEM, 0, "no memory for the logits");
+    NIGH_TRY(begin_generation(r, err));
+    nigh_cli_catch_signals();
+    nigh_cli_on_stop(cancel, r->m.runner);
+    nigh_status status = generate(r, err);
+    nigh_cli_on_stop(NULL, NULL);
+    if (!r->o.json) putchar('\n');
+    if (status != NIGH_OK) return status;
+    if (fflush(stdout) != 0) return nigh_fail(err, NIGH_EIO, 0, "standard output cannot be written");
+    if (r->o.json) NIGH_TRY(say_json(r, err));
+    say_status(r);
+    return r->finish == NIGH_FINISH_CANCEL ? nigh_fail(err, NIGH_ECANCEL, 0, "stopped; the text so far is above")
+                                           : NIGH_OK;
+}
+
+static nigh_status run(int argc, char **argv, nigh_err *err) {
+    run_state r = { .ids = NIGH_IDS(NIGH_CLI_IDS_MAX),
+                    .text = NIGH_BUF(NIGH_CLI_TEXT_MAX),
+                    .m = { .file = { .fd = -1 } } };
+    NIGH_TRY(read_opts(&r.o, &argc, argv, err));
+    r.terminal = isatty(STDOUT_FILENO);
+    nigh_status status = work(&r, argv[0], err);
+    nigh_generation_free(r.gen);
+    nigh_free(r.logits);
+    nigh_ids_release(&r.ids);
+    nigh_buf_release(&r.text);
+    nigh_cli_model_close(&r.m);
+    return status;
+}
+
+const nigh_command nigh_command_run = { "run", "continue a text with a model, on this device", help, run };

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# test_bench.sh - `nigh bench`: the keys, that they fit together, the table, refusals. It proves no speed.
+. "$(dirname "$0")/lib.sh"
+bench() { "$NIGH" bench "$@"; }
+
+check_examples bench
+out=$(bench "$model" -p 32 -n 8 -r 1 -t 1 --json)
+for key in prompt_tps decode_tps load_ms first_token_ms rss_mb memory_gbps decode_share; do
+    check_match "$key is above 0" "\"$key\":(0\.0*[1-9]|[1-9])" "$out"
+done
+check_match "what was measured" '"threads":1,"cpu":"(scalar|avx2|avx512)","prompt":32,"tokens":8,"rounds":1\}$' "$out"
+check_match "the model" "\"model\":\"$(sha256sum "$model" | cut -c 1-64)\"" "$out"
+value() { printf '%s' "$out" | sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
+share=$(awk "BEGIN { s = $(value decode_tps) * $(value decode_bytes) / 1e9 / $(value memory_gbps); d = s - $(value decode_share);
+    print (d < 0.001 && d > -0.001) ? \"fits\" : s }")
+check_equal "decode_share = decode_tps x decode_bytes / memory_gbps" fits "$share"
+check_match "NIGH_CPU" '"cpu":"scalar"' "$(NIGH_CPU=scalar bench "$model" -p 4 -n 2 -r 1 --json)"
+table=$(bench "$model" -p 32 -n 8 -r 1 -t 1)
+for word in 'load .* ms' 'prompt +32 .* tokens/s .*first token after' 'decode +8 .* tokens/s' 'memory read .* GB/s' 'share .* %' 'resident .* MB'; do
+    check_match "the table" "$word" "$table"
+done
+check_fails "no model" 1 "no model is named" bench
+check_fails "context" 3 "this model has a context of [0-9]+ tokens; give less with -p and -n" bench "$model" -p 1000000
+check_fails "rounds" 1 "rounds must lie in 1..100" bench "$model" -r 0
+finish
