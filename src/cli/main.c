@@ -5,7 +5,11 @@
 #include "cli/cli.h"
 
 /* One line for each command, in the order of `nigh --help`. */
-#define COMMANDS(X) X(run) X(embed) X(logits) X(bench)
+#define COMMANDS(X) \
+    X(run) \
+    X(embed) \
+    X(logits) \
+    X(bench)
 
 #define DECLARE(name) extern const nigh_command nigh_command_##name;
 COMMANDS(DECLARE)
@@ -19,9 +23,8 @@ static const nigh_command *const commands[] = {
 };
 
 static void print_help(FILE *out) {
-    fputs("nigh: AI at the nearest place that can do it\n\nusage: nigh COMMAND [OPTIONS]   (nigh COMMAND --help for "
-          "each)\n\n",
-          out);
+    fputs("nigh: AI at the nearest place that can do it\n\n"
+          "usage: nigh COMMAND [OPTIONS]   (nigh COMMAND --help for each)\n\n", out);
     for (const nigh_command *const *c = commands; *c; c++) fprintf(out, "  %-14s %s\n", (*c)->name, (*c)->line);
     fputs("\nexit codes: 0 ok", out);
 #define EXIT_CODE(name, value, http, text) if (value) fprintf(out, ", %d %s", -(value), text);
