@@ -12,7 +12,7 @@ check() { # check NAME COMMAND...: one case
     failed=$((failed + 1))
     echo "  FAILED $name" >&2
 }
-[ -e "$program" ] || { echo "  FAILED there is no $program" >&2; echo "test_elf: 0 passed, 1 failed, 0 skipped"; exit 1; }
+[ -e "$program" ] || { echo "there is no $program; test_elf: 0 passed, 1 failed, 0 skipped"; exit 1; }
 
 headers=$(readelf -hlW "$program") dynamic=$(readelf -dW "$program") symbols=$(readelf -W --dyn-syms "$program")
 has() { grep -qE "$2" <<< "$1"; }
