@@ -108,7 +108,7 @@ test:           ## install what is missing, build, run every test; ends with "N 
 	@tools/run_tests.sh $(TIDY) $(UNIT) $(SCRIPTS)
 
 # For example: SAN=address,undefined or SAN=thread, TESTS="pool json", NIGH_SHORT=1
-test-native: $(CHOSEN) golden-models    ## the C tests only, also under sanitizers
+test-native: all $(CHOSEN) golden-models    ## the C tests only, also under sanitizers
 	@tools/run_tests.sh $(CHOSEN)
 
 $B/bench/%: bench/%.c $(LIB)

@@ -9,7 +9,9 @@
     X(run) \
     X(embed) \
     X(logits) \
-    X(bench)
+    X(bench) \
+    X(inspect) \
+    X(quantize)
 
 #define DECLARE(name) extern const nigh_command nigh_command_##name;
 COMMANDS(DECLARE)

@@ -13,6 +13,8 @@
  * llama.cpp asks for it too, and it leaves no room for overlaps or for bytes that nothing describes. */
 #include "engine/gguf.h"
 
+#include "base/utf8.h"
+
 enum {
     ENTRY_BYTES_MIN = 8 + 1 + 4 + 1,              /* a key of one byte with a value of one byte */
     INFO_BYTES_MIN = 8 + 1 + 4 + 8 + 4 + 8,       /* a tensor's line with a name of one byte and one dimension */
@@ -39,35 +41,21 @@ typedef struct {
 
 /* ---- names ---- */
 
-/* Length of the UTF-8 letter at s[i], 0 when there is none (Unicode 15, table 3-7). */
-static size_t letter_bytes(nigh_str s, size_t i) {
-    const uint8_t *p = (const uint8_t *)s.ptr + i;
-    size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
-    if (n == 0 || n > s.len - i) return 0;
-    for (size_t k = 1; k < n; k++) if ((p[k] & 0xc0) != 0x80) return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)) return 0;
-    if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0;
-    return n;
-}
-
 /* A name may be shown to people and compared bytewise: UTF-8 without control characters. */
 static bool is_clean_name(nigh_str s) {
+    uint32_t letter;
     for (size_t i = 0, n; i < s.len; i += n) {
-        uint8_t c = (uint8_t)s.ptr[i];
-        n = letter_bytes(s, i);
-        if (n == 0 || c < 0x20 || c == 0x7f || (c == 0xc2 && (uint8_t)s.ptr[i + 1] < 0xa0)) return false;
+        n = nigh_utf8_read(s, i, &letter);
+        if (n == 0 || letter < 0x20 || (letter >= 0x7f && letter < 0xa0)) return false;
     }
     return true;
 }
 
 /* The length of what a message shows of a clean name: cut between letters. For "%.*s". */
 static int shown(nigh_str name) {
-    size_t end = 0;
-    while (end < name.len) {
-        size_t n = letter_bytes(name, end);
-        if (n == 0 || end + n > SHOWN_BYTES) break;
-        end += n;
-    }
+    uint32_t letter;
+    size_t end = 0, n;
+    while (end < name.len && (n = nigh_utf8_read(name, end, &letter)) != 0 && end + n <= SHOWN_BYTES) end += n;
     return (int)end;
 }
 

@@ -84,8 +84,12 @@ void nigh_gguf_put_f32s(nigh_gguf_writer *w, const char *key, const float *v, si
 void nigh_gguf_put_value(nigh_gguf_writer *w, const nigh_gguf_value *v);   /* copies a value of another file as it stands */
 /* data: borrowed until finish. dims[0] = columns. */
 void nigh_gguf_put_tensor(nigh_gguf_writer *w, nigh_str name, nigh_type type, const uint64_t *dims, uint32_t dim_count, const void *data);
-/* The whole file, ready for nigh_file_write. Same calls, same bytes. out: empty, its limit is the largest file. The writer can only be
- * freed afterwards. Fails: EDATA naming a value or tensor that the format cannot hold, ERANGE, ENOMEM. */
+/* The whole file, ready for nigh_file_write. Same calls, same bytes. out: empty, its limit is the largest file.
+ * Afterwards the writer can only be freed. Fails: EDATA naming a value or tensor that the format cannot hold, ERANGE,
+ * ENOMEM. */
 NIGH_CHECK nigh_status nigh_gguf_finish(nigh_gguf_writer *w, nigh_buf *out, nigh_err *err);
+/* Only what stands in front of the data, padding included; no tensor's data is read. The caller writes the data of each tensor behind
+ * it, each filled up with zeros to a multiple of NIGH_GGUF_ALIGNMENT. For files larger than memory. */
+NIGH_CHECK nigh_status nigh_gguf_finish_head(nigh_gguf_writer *w, nigh_buf *out, nigh_err *err);
 
 #endif

@@ -42,6 +42,10 @@ static nigh_status add_string(nigh_buf *b, nigh_str s) {
     return nigh_buf_add(b, s);
 }
 
+static uint64_t aligned(uint64_t n) {
+    return (n + NIGH_GGUF_ALIGNMENT - 1) & ~(uint64_t)(NIGH_GGUF_ALIGNMENT - 1);
+}
+
 static uint64_t float_bits(float f) {
     uint32_t bits;
     memcpy(&bits, &f, sizeof bits);
@@ -181,42 +185,55 @@ void nigh_gguf_put_tensor(nigh_gguf_writer *w, nigh_str name, nigh_type type, co
         nigh_status status = add_line(w, name, type, dims, dim_count);
         if (status == NIGH_OK) status = nigh_buf_add(&w->pieces, (nigh_str){ (const char *)&p, sizeof p });
         keep(w, status, "tensor", name, nigh_status_text(status));
-        w->data_bytes += (p.bytes + NIGH_GGUF_ALIGNMENT - 1) & ~(uint64_t)(NIGH_GGUF_ALIGNMENT - 1);
+        w->data_bytes += aligned(p.bytes);
         w->tensor_count++;
     }
 }
 
 /* ---- the file ---- */
 
-/* Room for all was reserved, so adding cannot fail for want of memory; padding bytes are 0 because the block is. */
+/* Fills up with zeros; the room was reserved. */
 static void pad(nigh_buf *out) {
-    size_t end = nigh_round_up(out->len, NIGH_GGUF_ALIGNMENT);
+    size_t end = (size_t)aligned(out->len);
     memset(out->ptr + out->len, 0, end - out->len);
     out->len = end;
 }
 
-nigh_status nigh_gguf_finish(nigh_gguf_writer *w, nigh_buf *out, nigh_err *err) {
+/* Reserves room for the head and data_bytes more, writes the head. */
+static nigh_status write_head(nigh_gguf_writer *w, nigh_buf *out, uint64_t data_bytes) {
+    uint64_t total = aligned(24 + (uint64_t)w->keys.len + w->lines.len) + data_bytes;
+    if (total > SIZE_MAX) return NIGH_ERANGE;
+    NIGH_TRY(nigh_buf_reserve(out, (size_t)total));
+    NIGH_TRY(nigh_buf_add(out, NIGH_STR("GGUF")));
+    NIGH_TRY(add_uint(out, 3, 4));
+    NIGH_TRY(add_uint(out, w->tensor_count, 8));
+    NIGH_TRY(add_uint(out, w->key_count, 8));
+    NIGH_TRY(nigh_buf_add(out, nigh_buf_str(&w->keys)));
+    NIGH_TRY(nigh_buf_add(out, nigh_buf_str(&w->lines)));
+    pad(out);
+    return NIGH_OK;
+}
+
+static nigh_status finish(nigh_gguf_writer *w, nigh_buf *out, uint64_t data_bytes, nigh_err *err) {
     if (w->status != NIGH_OK) {
         if (err) *err = w->err;
         return w->status;
     }
-    uint64_t head = 24 + (uint64_t)w->keys.len + w->lines.len;
-    uint64_t total = ((head + NIGH_GGUF_ALIGNMENT - 1) & ~(uint64_t)(NIGH_GGUF_ALIGNMENT - 1)) + w->data_bytes;
-    nigh_status status = total > SIZE_MAX ? NIGH_ERANGE : nigh_buf_reserve(out, (size_t)total);
-    if (status == NIGH_OK) status = nigh_buf_add(out, NIGH_STR("GGUF"));
-    if (status == NIGH_OK) status = add_uint(out, 3, 4);
-    if (status == NIGH_OK) status = add_uint(out, w->tensor_count, 8);
-    if (status == NIGH_OK) status = add_uint(out, w->key_count, 8);
-    if (status == NIGH_OK) status = nigh_buf_add(out, nigh_buf_str(&w->keys));
-    if (status == NIGH_OK) status = nigh_buf_add(out, nigh_buf_str(&w->lines));
-    if (status != NIGH_OK) return nigh_failf(err, status, 0, "a GGUF file of %llu bytes: %s", (unsigned long long)total,
-                                             nigh_status_text(status));
-    pad(out);
-    for (size_t i = 0; i < w->tensor_count && status == NIGH_OK; i++) {
+    nigh_status status = write_head(w, out, data_bytes);
+    if (status == NIGH_OK) return NIGH_OK;
+    return nigh_failf(err, status, 0, "a GGUF file with %llu bytes of data: %s", (unsigned long long)data_bytes,
+                      nigh_status_text(status));
+}
+
+nigh_status nigh_gguf_finish_head(nigh_gguf_writer *w, nigh_buf *out, nigh_err *err) { return finish(w, out, 0, err); }
+
+nigh_status nigh_gguf_finish(nigh_gguf_writer *w, nigh_buf *out, nigh_err *err) {
+    NIGH_TRY(finish(w, out, w->data_bytes, err));
+    for (size_t i = 0; i < w->tensor_count; i++) {
         piece p;
         memcpy(&p, w->pieces.ptr + i * sizeof p, sizeof p);
-        status = nigh_buf_add(out, (nigh_str){ p.data, (size_t)p.bytes });
+        NIGH_TRY(nigh_buf_add(out, (nigh_str){ p.data, (size_t)p.bytes })); /* cannot fail: the room is there */
         pad(out);
     }
-    return status;
+    return NIGH_OK;
 }
