@@ -25,6 +25,7 @@ enum { REPEAT_LAST_DEFAULT = 64, REPEAT_LAST_MAX = 1 << 20, VOCAB_MAX = 1 << 23,
 enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS };
 #define NEVER (-__builtin_inff())
 #define BIAS_LIMIT 100.0f
+#define MASSLESS 28.0f          /* e^-28 < 2^-40: what is so far below the largest has no mass */
 
 typedef struct { float *value; int32_t *id; float *mass; size_t count; } kept_list;
 
@@ -186,8 +187,7 @@ static inline uint32_t order_of(float v) {
 static inline uint64_t fixed_of(float mass) { return (uint64_t)(int64_t)(mass * 0x1p40f); }
 
 /* The value at which the largest, taken together, reach `want`; *above: what stands over that value. */
-static uint32_t find_cut(const nigh_sampler *s, uint64_t want, bool by_mass, uint64_t *above) {
-    const kept_list *k = &s->kept;
+static uint32_t find_cut(const nigh_sampler *s, const kept_list *k, uint64_t want, bool by_mass, uint64_t *above) {
     uint32_t found = 0;
     *above = 0;
     for (int low = 21; ; low = low == 21 ? 10 : 0) {
@@ -209,7 +209,7 @@ static uint32_t find_cut(const nigh_sampler *s, uint64_t want, bool by_mass, uin
 static void cut_top(nigh_sampler *s, uint64_t want, bool by_mass) {
     kept_list *k = &s->kept;
     uint64_t sum;
-    uint32_t cut = find_cut(s, want, by_mass, &sum);
+    uint32_t cut = find_cut(s, k, want, by_mass, &sum);
     size_t n = 0;
     for (size_t i = 0; i < k->count; i++) {
         uint32_t order = order_of(k->value[i]);
@@ -248,13 +248,33 @@ static uint64_t mass_sum(const kept_list *k) {
     return sum;
 }
 
-/* What can be drawn at all, from `row` into `kept` (value is the same memory: it only moves forward). */
-static void keep_possible(nigh_sampler *s) {
+/* A value that at least top_k tokens reach, found by a quick look, so that most of the row need not be sorted out: of every
+ * 512 values the largest of each lane; the top_k-th largest of these maxima. NEVER when there are too few of them. */
+static float floor_of_top(nigh_sampler *s) {
+    enum { STRETCH = 32 * LANES };
+    kept_list maxima = { .value = s->kept.mass };       /* not in use yet */
+    uint64_t above;
+    if (s->o.top_k == 0 || s->o.top_k > s->vocab / STRETCH * LANES) return NEVER;
+    for (size_t at = 0; at + STRETCH <= s->vocab; at += STRETCH) {
+        float *lane = maxima.value + maxima.count;
+        for (size_t j = 0; j < LANES; j++) lane[j] = NEVER;
+        for (size_t i = at; i < at + STRETCH; i += LANES)
+            for (size_t j = 0; j < LANES; j++) lane[j] = s->row[i + j] > lane[j] ? s->row[i + j] : lane[j];
+        maxima.count += LANES;
+    }
+    for (size_t i = 0; i < maxima.count; i++) maxima.value[i] += 0.0f;      /* -0 becomes +0 */
+    uint32_t order = find_cut(s, &maxima, s->o.top_k, false, &above);
+    return nigh_float_of(order >> 31 ? order & 0x7fffffffu : ~order);
+}
+
+/* What can be drawn, from `row` into `kept` (value is the same memory: it only moves forward): every value that reaches
+ * `floor` and is not "never". */
+static void keep_possible(nigh_sampler *s, float floor) {
     kept_list *k = &s->kept;
     k->count = 0;
     for (size_t i = 0; i < s->vocab; i++) {
         float v = s->row[i];
-        if (!(v > NEVER)) continue;
+        if (!(v >= floor && v > NEVER)) continue;
         k->id[k->count] = (int32_t)i;
         k->value[k->count++] = (v > FLT_MAX ? FLT_MAX : v) + 0.0f;     /* -0 becomes +0: they are equal */
     }
@@ -298,9 +318,11 @@ int32_t nigh_sampler_pick(nigh_sampler *s, const float *logits) {
     if (s->last) add_penalties(s);
     if (o->temperature == 0) return pick_largest(s->row, s->vocab);
 
-    keep_possible(s);
-    if (s->kept.count == 0) return pick_largest(logits, s->vocab);
-    float max = largest(s->kept.value, s->kept.count);
+    float max = largest(s->row, s->vocab);
+    if (!(max > NEVER)) return pick_largest(logits, s->vocab);
+    if (max > FLT_MAX) max = FLT_MAX;
+    float top = floor_of_top(s), massive = max - MASSLESS * (o->temperature > 1 ? o->temperature : 1);
+    keep_possible(s, top > massive ? top : massive);
     if (o->top_k && o->top_k < s->kept.count) cut_top(s, o->top_k, false);
     if (o->min_p > 0 || (o->top_p > 0 && o->top_p < 1)) weigh(&s->kept, max, 1.0f);
     if (o->min_p > 0) cut_min_p(s);

@@ -6,7 +6,7 @@
 #include "kernel/math.h"
 #include "test.h"
 
-enum { MOST = 300 };
+enum { MOST = 1700 };        /* rows over 512 take the sampler's quick look at their maxima */
 
 typedef struct { int32_t id; float value; uint64_t mass; } ref_token;
 
@@ -60,7 +60,7 @@ static void test_set_equals_reference(void) {
     float row[MOST];
     ref_token ref[MOST];
     for (int round = 0; round < 400; round++) {
-        size_t vocab = 1 + test_rand(&seed) % MOST;
+        size_t vocab = 1 + test_rand(&seed) % (round % 2 ? MOST : 60);
         nigh_sampler_opts o = random_opts(&seed);
         random_row(&seed, row, vocab);
         size_t n = reference(row, vocab, o, ref);
@@ -147,7 +147,7 @@ static void test_logprobs(void) {
     ref_token ref[MOST];
     nigh_logprob top[20];
     for (int round = 0; round < 200; round++) {
-        size_t vocab = 1 + test_rand(&seed) % MOST;
+        size_t vocab = 1 + test_rand(&seed) % (round % 20 ? 60 : MOST);
         random_row(&seed, row, vocab);
         size_t n = reference(row, vocab, (nigh_sampler_opts){ .temperature = 1 }, ref);
         double sum = 0, total = 0;
