@@ -60,6 +60,12 @@ export class Nigh {
     return Buffer.from(this.bytes(this.x.seat_logits(seat), ids.length * vocab * 4));
   }
 
+  // The vector of a text, as bytes: little-endian f32, not normalised.
+  embed(seat, ids) {
+    this.withIds(ids, (ptr, count) => this.check(this.x.seat_embed(seat, ptr, count)));
+    return this.result();
+  }
+
   // Greedy or drawn text behind a prompt of ids: { text, ids, finish }.
   generate(seat, ids, options) {
     this.with(Buffer.from(JSON.stringify(options)), (json, len) =>

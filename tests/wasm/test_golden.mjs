@@ -33,11 +33,20 @@ function test(name, body) {
   }
 }
 
+function program(args, cpu, input = '') {
+  const env = { ...process.env, ...(cpu ? { NIGH_CPU: cpu } : {}) };
+  return execFileSync(native, args, { env, input, stdio: ['pipe', 'pipe', 'pipe'] }).toString();
+}
+
 function nativeLogits(model, ids, cpu) {
   const out = join(folder, 'logits.f32');
-  const env = { ...process.env, NIGH_CPU: cpu };
-  execFileSync(native, ['logits', model, '--ids', ids.join(','), '--out', out], { env });
+  program(['logits', model, '--ids', ids.join(','), '--out', out], cpu);
   return readFileSync(out);
+}
+
+function nativeVector(model, ids, cpu) {
+  const rows = JSON.parse(program(['embed', model, '--ids', ids.join(','), '--raw'], cpu)).flat();
+  return Buffer.from(Float32Array.from(rows).buffer);
 }
 
 // Which of the two rows differ first, for the message.
@@ -57,8 +66,13 @@ const runIds = [1, 403, 407, 261, 378, 432, 429, 426, 385, 286, 261, 408, 393, 2
 function sameBits(path) {
   need(path);
   need(native);
-  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(path)), { vocab } = nigh.about(model);
+  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(path)), { vocab, embed, encoder } = nigh.about(model);
   const ids = runIds.map((id) => id % vocab);
+  if (encoder) {
+    const vector = nigh.embed(nigh.seat(model), ids);
+    for (const cpu of cpus) compare(vector, nativeVector(path, ids, cpu), embed, cpu);
+    return;
+  }
   const whole = nigh.logits(nigh.seat(model), ids, vocab);
   const parts = nigh.seat(model, 0, 4);
   const pieces = [ids.slice(0, 1), ids.slice(1, 6), ids.slice(6)];
@@ -68,8 +82,9 @@ function sameBits(path) {
 }
 
 const models = [stories];
-for (const where of [join(golden, 'models'), join(root, 'models')])
-  if (existsSync(where)) models.push(...readdirSync(where).filter((f) => f.endsWith('.gguf')).map((f) => join(where, f)));
+const made = process.env.NIGH_GOLDEN_MODELS ?? join(root, 'build/golden-models'); // of these one type for each family
+for (const [where, end] of [[join(golden, 'models'), '.gguf'], [made, '-q8_0.gguf'], [join(root, 'models'), '.gguf']])
+  if (existsSync(where)) models.push(...readdirSync(where).filter((f) => f.endsWith(end)).map((f) => join(where, f)));
 
 if (!existsSync(wasm)) {
   console.log('  skipped everything: there is no build/nigh.wasm (make wasm needs clang-19 and lld-19)');
@@ -97,7 +112,7 @@ test('text to ids and back, as the program does it', () => {
   const nigh = new Nigh(wasm), model = nigh.open(readFileSync(stories));
   const text = 'Once upon a time, Zoë found 3 keys — and <s> a \u{1F511}.';
   const ids = nigh.tokenize(model, text, 0);
-  const theirs = execFileSync(native, ['tokenize', stories], { input: text }).toString().trim();
+  const theirs = program(['tokenize', stories], null, text).trim();
   equal(ids.join(), theirs.split(/[\s,]+/).join(), 'ids');
   equal(nigh.detokenize(model, ids, false), text, 'text');
 });
