@@ -39,7 +39,7 @@ enum { LANES_TOKENS = 4, LANES_KEYS = 2, LANES_VALUES = 2 };
 #define LANES_QUERIES 2
 #include "kernel/kernel_lanes.h"
 
-enum { TILE = 4, PREFETCH_BYTES = 2048 };
+enum { TILE = 4, PREFETCH_BYTES = 3072 };
 
 /* ---- planes to bytes: as in kernel_avx512.c, for 8 of the 16 rows; p points at those rows ---- */
 
@@ -95,8 +95,10 @@ ALWAYS void read_half_scales(nigh_form f, const uint8_t *p, scales *s) {
     s->sc[1] = _mm256_srai_epi32(pair, 16);
 }
 
+/* p: scales of a span; i: which of its blocks. */
 ALWAYS scales read_scales(nigh_type type, nigh_form f, const uint8_t *p, size_t i, size_t h) {
     scales s = { 0 };
+    if (f.columns == NIGH_BLOCK) p += i * nigh_form_scale_bytes(f);
     s.dw = halves_to_floats(p + 16 * h);
     if (f.has_min) s.mw = halves_to_floats(p + 32 + 16 * h);
     p += f.has_min ? 64 : 32;
@@ -167,31 +169,40 @@ ALWAYS __m256 add_block(nigh_form f, const __m256i *w, const scales *s, const in
 
 /* ---- one group, some tokens ---- */
 
+/* Asks for what block i of a span will find PREFETCH_BYTES further on: an eighth of a whole span. */
+ALWAYS void prefetch(nigh_form f, const uint8_t *at, size_t i) {
+    size_t share = nigh_form_span_bytes(f, NIGH_SPAN) / NIGH_SPAN;
+    for (size_t n = 0; n < share; n += 64) _mm_prefetch((const char *)at + PREFETCH_BYTES + i * share + n, _MM_HINT_T1);
+}
+
 /* The sums of 8 rows for `tokens` tokens. */
 ALWAYS void half_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t group, size_t h, const nigh_acts *a, size_t first,
                       __m256 acc[TILE]) {
     nigh_form f = nigh_form_of(type);
-    size_t blocks = m->cols / NIGH_BLOCK, cols = m->cols, per = f.columns / NIGH_BLOCK;
-    const uint8_t *plane = m->data + group * m->group_bytes, *scale = plane + blocks * nigh_form_plane_bytes(f);
+    size_t blocks = m->cols / NIGH_BLOCK, cols = m->cols;
+    const uint8_t *at = m->data + group * m->group_bytes;
     const int8_t *q = a->q + first * cols;
     const float *da = a->scale + first * blocks;
     const int32_t *sum = a->sum + first * 2 * blocks;
     for (size_t t = 0; t < tokens; t++) acc[t] = _mm256_setzero_ps();
-    for (size_t b = 0; b < blocks; b++, plane += nigh_form_plane_bytes(f)) {
-        __m256i w[8];
-        for (int j = 0; j < 8; j++) w[j] = read_register(f, plane + 32 * h, j);
-        scales s = read_scales(type, f, scale + b / per * nigh_form_scale_bytes(f), b % per, h);
-        if (h == 0 && tokens == 1)
-            for (size_t line = 0; line < nigh_form_plane_bytes(f); line += 64)
-                _mm_prefetch((const char *)plane + PREFETCH_BYTES + line, _MM_HINT_T0);
-        for (size_t t = 0; t < tokens; t++)
-            acc[t] = add_block(f, w, &s, q + t * cols + b * NIGH_BLOCK, da[t * blocks + b], sum + 2 * (t * blocks + b), acc[t]);
+    for (size_t b = 0; b < blocks;) {
+        size_t span = nigh_min(NIGH_SPAN, blocks - b);
+        const uint8_t *scale = at + span * nigh_form_plane_bytes(f);
+        for (size_t i = 0; i < span; i++, b++) {
+            UNSET __m256i w[8];
+            for (int j = 0; j < 8; j++) w[j] = read_register(f, at + i * nigh_form_plane_bytes(f) + 32 * h, j);
+            scales s = read_scales(type, f, scale, i, h);
+            if (h == 0 && tokens == 1) prefetch(f, at, i);
+            for (size_t t = 0; t < tokens; t++)
+                acc[t] = add_block(f, w, &s, q + t * cols + b * NIGH_BLOCK, da[t * blocks + b], sum + 2 * (t * blocks + b), acc[t]);
+        }
+        at += nigh_form_span_bytes(f, span);
     }
 }
 
 ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t group, const nigh_acts *a, size_t first,
                        float *out, size_t out_stride) {
-    __m256 low[TILE], high[TILE];
+    UNSET __m256 low[TILE], high[TILE];
     half_tile(type, tokens, m, group, 0, a, first, low);
     half_tile(type, tokens, m, group, 1, a, first, high);
     for (size_t t = 0; t < tokens; t++) store_group(m, group, (v16){ low[t], high[t] }, out + (first + t) * out_stride);

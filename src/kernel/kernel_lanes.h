@@ -12,6 +12,7 @@
 #include "kernel/kernel_loops.h"
 #include "kernel/pack.h"
 
+#define UNSET __attribute__((uninitialized))       /* no zeroing by the compiler: every use is written first */
 #define ALWAYS static inline __attribute__((always_inline))
 
 /* ---- products with float weights ---- */
@@ -27,7 +28,7 @@ ALWAYS void store_group(const nigh_mat *m, size_t group, v16 sum, float *out) {
     if (rows >= NIGH_ROWS) {
         v16_store(out + first, sum);
     } else {
-        float tmp[NIGH_ROWS];
+        UNSET float tmp[NIGH_ROWS];
         v16_store(tmp, sum);
         memcpy(out + first, tmp, rows * sizeof *tmp);
     }
@@ -38,7 +39,7 @@ ALWAYS void float_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
     const uint8_t *w = m->data + group * m->group_bytes;
     size_t bytes = type == NIGH_TYPE_F32 ? 64 : 32, cols = m->cols;
     const float *x = a->x + first * cols;
-    v16 acc[LANES_TOKENS];
+    UNSET v16 acc[LANES_TOKENS];
     for (size_t t = 0; t < tokens; t++) acc[t] = v16_zero();
     for (size_t c = 0; c < cols; c++, w += bytes) {
         v16 row = load_weights(type, w);
@@ -82,11 +83,11 @@ ALWAYS void score_blocks(const query_tile *t, size_t queries, size_t at, size_t 
     size_t dims = t->a->head_dim;
     const float *k = t->a->k + at * dims * 16;
     const float *const *q = t->a->q + t->first;
-    v16 acc[4][LANES_KEYS];
+    UNSET v16 acc[4][LANES_KEYS];
     for (size_t i = 0; i < queries; i++)
         for (size_t b = 0; b < blocks; b++) acc[i][b] = v16_zero();
     for (size_t d = 0; d < dims; d++) {
-        v16 key[LANES_KEYS];
+        UNSET v16 key[LANES_KEYS];
         for (size_t b = 0; b < blocks; b++) key[b] = v16_load(k + (b * dims + d) * 16);
         for (size_t i = 0; i < queries; i++)
             for (size_t b = 0; b < blocks; b++) acc[i][b] = v16_add(acc[i][b], v16_mul(v16_set1(q[i][d]), key[b]));
@@ -120,12 +121,12 @@ static float weigh_keys(const nigh_attn *a, size_t i, float *score) {
 /* out[i][d..] += score * v for `chunks` * 16 values of the head and keys begin..end-1. */
 ALWAYS void value_chunks(const query_tile *t, size_t queries, size_t begin, size_t end, size_t d, size_t chunks) {
     const nigh_attn *a = t->a;
-    v16 acc[4][4];
+    UNSET v16 acc[4][4];
     for (size_t i = 0; i < queries; i++)
         for (size_t c = 0; c < chunks; c++) acc[i][c] = v16_load(a->out[t->first + i] + d + 16 * c);
     const float *v = a->v + begin * a->v_stride + d, *score = scores_at(t, 0);
     for (size_t key = begin; key < end; key++, v += a->v_stride) {
-        v16 value[4];
+        UNSET v16 value[4];
         for (size_t c = 0; c < chunks; c++) value[c] = v16_load(v + 16 * c);
         for (size_t i = 0; i < queries; i++) {
             v16 weight = v16_set1(score[i * t->stride + key]);

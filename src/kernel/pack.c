@@ -3,8 +3,11 @@
  * Called once for each group when a model is loaded (nigh_mat_pack), by the embedding lookup (nigh_mat_row) and
  * by the plain C product (nigh_tile_read). A group of a quantised type, all of it a multiple of 64 bytes:
  *
- *     [planes of block 0][planes of block 1]...    a block is 16 rows x 32 columns
- *     [scales of file block 0][1]...               f16 d[16], maybe f16 m[16], maybe bytes for each 32 columns
+ *     span 0: [planes of block 0]...[planes of block 7]     a block is 16 rows x 32 columns
+ *             [scales of the file's block(s)]               f16 d[16], maybe f16 m[16], maybe bytes for each block
+ *     span 1: ...                                           the last span may have fewer than 8 blocks
+ *
+ * so one token's product reads memory strictly forward.
  *
  * Register j (0..7) of a block holds columns 4j..4j+3 of 16 rows: byte 4 r + k is row r, column 4 j + k, which
  * is what an int8 dot product wants. A plane keeps some bits of each byte:
@@ -33,8 +36,7 @@ size_t nigh_mat_group_bytes(nigh_type type, size_t cols) {
     if (!info || cols == 0 || cols >> 31 || cols % info->block_values) return 0;
     nigh_form f = nigh_form_of(type);
     if (!f.bits) return nigh_round_up(cols * NIGH_ROWS * info->block_bytes, 64);
-    size_t planes = cols / NIGH_BLOCK * nigh_form_plane_bytes(f);
-    return nigh_round_up(planes + cols / f.columns * nigh_form_scale_bytes(f), 64);
+    return nigh_round_up(cols / NIGH_BLOCK * nigh_form_plane_bytes(f) + cols / f.columns * nigh_form_scale_bytes(f), 64);
 }
 
 /* ---- into the packed form ---- */
@@ -123,16 +125,15 @@ void nigh_mat_pack(nigh_type type, size_t rows, size_t cols, const uint8_t *src,
         pack_floats(info->block_bytes, cols, src, count, dst);
         return;
     }
-    size_t plane_bytes = nigh_form_plane_bytes(f), scale_bytes = nigh_form_scale_bytes(f), per = f.columns / NIGH_BLOCK;
-    uint8_t *scales = dst + cols / NIGH_BLOCK * plane_bytes;
+    size_t per = f.columns / NIGH_BLOCK;
     unsigned low = low_bits(f);
     nigh_block b = { 0 };
     for (size_t r = 0; r < count; r++)
         for (size_t i = 0; i < blocks; i++, src += info->block_bytes) {
             nigh_block_read(type, src, &b);
-            put_scales(f, scales + i * scale_bytes, r, &b);
+            put_scales(f, dst + nigh_form_scale_at(f, cols / NIGH_BLOCK, i * per), r, &b);
             for (size_t n = 0; n < per; n++) {
-                uint8_t *plane = dst + (i * per + n) * plane_bytes;
+                uint8_t *plane = dst + nigh_form_plane_at(f, i * per + n);
                 put_plane(plane, r, b.u + NIGH_BLOCK * n, low, 0);
                 if (f.bits > low) put_plane(plane + NIGH_PLANE * low / 8, r, b.u + NIGH_BLOCK * n, f.bits - low, low);
             }
@@ -158,14 +159,12 @@ void nigh_mat_row(const nigh_mat *m, size_t row, float *out) {
             out[c] = get_float(m->type, group + (c * NIGH_ROWS + r) * info->block_bytes);
         return;
     }
-    size_t plane_bytes = nigh_form_plane_bytes(f), scale_bytes = nigh_form_scale_bytes(f);
-    const uint8_t *scales = group + m->cols / NIGH_BLOCK * plane_bytes;
     unsigned low = low_bits(f);
     nigh_block b = { 0 };
-    for (size_t c = 0; c < m->cols; c += f.columns, scales += scale_bytes) {
-        get_scales(f, scales, r, &b);
+    for (size_t c = 0; c < m->cols; c += f.columns) {
+        get_scales(f, group + nigh_form_scale_at(f, m->cols / NIGH_BLOCK, c / NIGH_BLOCK), r, &b);
         for (size_t i = 0; i < f.columns; i++) {
-            const uint8_t *plane = group + (c + i) / NIGH_BLOCK * plane_bytes;
+            const uint8_t *plane = group + nigh_form_plane_at(f, (c + i) / NIGH_BLOCK);
             unsigned u = get_plane(plane, r, i % NIGH_BLOCK, low);
             if (f.bits > low) u |= get_plane(plane + NIGH_PLANE * low / 8, r, i % NIGH_BLOCK, f.bits - low) << low;
             b.u[i] = (uint8_t)u;
@@ -197,11 +196,10 @@ static void tile_scales(nigh_form f, const uint8_t *scales, size_t i, nigh_tile 
 
 void nigh_tile_read(const nigh_mat *m, size_t group, size_t block, nigh_tile *t) {
     nigh_form f = nigh_form_of(m->type);
-    size_t plane_bytes = nigh_form_plane_bytes(f), per = f.columns / NIGH_BLOCK;
-    const uint8_t *base = m->data + group * m->group_bytes, *plane = base + block * plane_bytes;
-    const uint8_t *scales = base + m->cols / NIGH_BLOCK * plane_bytes + block / per * nigh_form_scale_bytes(f);
+    size_t per = f.columns / NIGH_BLOCK;
+    const uint8_t *base = m->data + group * m->group_bytes, *plane = base + nigh_form_plane_at(f, block);
     unsigned low = low_bits(f);
-    tile_scales(f, scales, block % per, t);
+    tile_scales(f, base + nigh_form_scale_at(f, m->cols / NIGH_BLOCK, block), block % per, t);
     for (size_t r = 0; r < NIGH_ROWS; r++)
         for (size_t c = 0; c < NIGH_BLOCK; c++) {
             unsigned u = get_plane(plane, r, c, low);

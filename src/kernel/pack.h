@@ -45,6 +45,21 @@ static inline size_t nigh_form_scale_bytes(nigh_form f) {
     return floats + (f.has_sub ? per_block * (f.columns / NIGH_BLOCK) : 0);
 }
 
+
+/* A group is a row of spans: the planes of 8 blocks (256 columns; the last span may have fewer), then their scales. */
+enum { NIGH_SPAN = 8 };
+static inline size_t nigh_form_span_bytes(nigh_form f, size_t blocks) {
+    return blocks * nigh_form_plane_bytes(f) + (f.columns == 256 ? 1 : blocks) * nigh_form_scale_bytes(f);
+}
+/* Where the planes of block b lie in a group of `blocks` blocks, and the scales of the block of the file it belongs to. */
+static inline size_t nigh_form_plane_at(nigh_form f, size_t b) {
+    return b / NIGH_SPAN * nigh_form_span_bytes(f, NIGH_SPAN) + b % NIGH_SPAN * nigh_form_plane_bytes(f);
+}
+static inline size_t nigh_form_scale_at(nigh_form f, size_t blocks, size_t b) {
+    size_t first = b / NIGH_SPAN * NIGH_SPAN, behind = nigh_min(NIGH_SPAN, blocks - first) * nigh_form_plane_bytes(f);
+    return nigh_form_plane_at(f, first) + behind + (f.columns == 256 ? 0 : (b - first) * nigh_form_scale_bytes(f));
+}
+
 /* One block of the file: 32 or 256 columns of one row. u: weights before the zero point is taken away (IQ4: indices).
  * sc, mn: integer scales and minima, one for each `sub` columns (signed ones as their bytes). d, m: f16. */
 typedef struct {
