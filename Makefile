@@ -32,7 +32,7 @@ endif
 ROOMS    := base kernel engine learn node cli
 SRC      := $(foreach r,$(filter-out cli,$(ROOMS)),$(filter-out %_wasm.c,$(wildcard src/$r/*.c)))
 CLI_SRC  := $(wildcard src/cli/*.c)
-OBJ      := $(SRC:%.c=$B/%.o)
+OBJ      := $(SRC:%.c=$B/%.o) $(if $(wildcard src/node/*.c),$B/gen/console_data.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$B/%.o)
 LIB      := $B/libnigh.a
 NODE_LIBS := $(if $(wildcard src/node/*.c),-lmicrohttpd)
@@ -57,6 +57,14 @@ $B/src/kernel/%_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -
 $B/%.o: %.c
 	@mkdir -p $(@D)
 	@echo '  cc $<'
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+# The pages of the console, as a part of the program.
+CONSOLE  := $(sort $(wildcard web/console/*))
+$B/gen/console_data.c: $(CONSOLE) $B/tools/embed
+	@mkdir -p $(@D)
+	@$B/tools/embed $@ $(CONSOLE)
+$B/gen/console_data.o: $B/gen/console_data.c
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(LIB): $(OBJ)

@@ -11,7 +11,8 @@
     X(logits) \
     X(bench) \
     X(inspect) \
-    X(quantize)
+    X(quantize) \
+    X(serve)
 
 #define DECLARE(name) extern const nigh_command nigh_command_##name;
 COMMANDS(DECLARE)

@@ -1,0 +1,131 @@
+/* cli_serve.c - `nigh serve`: a node on this machine, until Ctrl-C or SIGTERM. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/os.h"
+#include "cli/cli.h"
+#include "node/keys.h"
+#include "node/node.h"
+#include "node/request.h"
+
+static const char help[] =
+    "usage: nigh serve [MODEL...] [OPTIONS]\n"
+    "\n"
+    "Serves models over HTTP: a page to try them at /, OpenAI's API below /v1.\n"
+    "Without MODEL: the model that comes with Nigh.\n"
+    "\n"
+    "  --host ADDRESS       where to listen, default 127.0.0.1 (this machine only); any other address wants a key\n"
+    "  --port N             default 6444; 0: any free port\n"
+    "  --key-file FILE      keys, default $NIGH_HOME/keys/api when it exists; once there is a key, requests need one\n"
+    "  --new-key            makes a key, adds its hash to the key file, prints the key once, and ends\n"
+    "  --allow-host NAME    also answer to this name, e.g. nigh.example or nigh.example:8080 (repeatable)\n"
+    "  --allow-origin O     pages of this origin may call, e.g. https://app.example (repeatable)\n"
+    "  -t, --threads N      default: one for each core\n"
+    "  --context N          tokens of each sequence, default: the model's own, at most 4,096\n"
+    "  --parallel N         sequences at once, default 4\n"
+    "  --queue N            sequences that may wait, default 64; more are answered with 429\n"
+    "  --fields             prints the fields of the API with their types and ranges as JSON, and ends\n"
+    "\n"
+    "Ctrl-C or SIGTERM: stops accepting, lets answers end for up to 10 seconds; a second one ends at once.\n"
+    "\n"
+    "examples:\n"
+    "  nigh serve\n"
+    "  nigh serve my.gguf --port 8000 --parallel 8\n"
+    "  nigh serve --new-key && nigh serve --host 0.0.0.0 --allow-host nigh.example\n"
+    "  curl http://127.0.0.1:6444/v1/completions -H 'content-type: application/json' \\\n"
+    "      -d '{\"prompt\":\"Once upon a time\"}'\n";
+
+enum { GRACE_MS = 10000, MODELS_MAX = 16 };
+
+typedef struct {
+    const char *host, *key_file;
+    nigh_opt_list allow_hosts, allow_origins;
+    int64_t port, threads, context, parallel, queue;
+    bool new_key, fields;
+} words;
+
+/* The key file when none was named: beside the models, in the user's own folder. */
+static bool default_key_file(char *out, size_t cap) {
+    const char *home = nigh_os_env("NIGH_HOME"), *user = nigh_os_env("HOME");
+    if (!home && !user) return false;
+    return nigh_format(out, cap, "%s%s/keys/api", home ? home : user, home ? "" : "/.local/share/nigh") < cap;
+}
+
+static nigh_status make_key(const char *path, nigh_err *err) {
+    char key[NIGH_KEY_TEXT];
+    if (!path) return nigh_fail(err, NIGH_EINVAL, 0, "--new-key wants --key-file FILE: there is no home folder");
+    NIGH_TRY(nigh_keys_create(path, key, err));
+    fprintf(stderr, "added to %s; this is the only time the key is shown:\n", path);
+    printf("%s\n", key);
+    return NIGH_OK;
+}
+
+static nigh_status print_fields(void) {
+    nigh_buf b = NIGH_BUF(65536);
+    nigh_status status = nigh_fields_json(&b);
+    if (status == NIGH_OK) fwrite(b.ptr, 1, b.len, stdout);
+    nigh_buf_release(&b);
+    return status;
+}
+
+static int stop_pipe[2];
+static void on_stop(void *ud) { (void)!write(stop_pipe[1], "", (size_t)(ud == NULL)); }
+
+static nigh_status serve(const nigh_node_opts *o, nigh_err *err) {
+    nigh_node *n;
+    nigh_buf b = NIGH_BUF(65536);
+    if (pipe(stop_pipe) != 0) return nigh_fail(err, NIGH_EIO, 0, "no pipe can be had");
+    nigh_cli_on_stop(on_stop, NULL);
+    nigh_cli_catch_signals();
+    NIGH_TRY(nigh_node_open(&n, o, err));
+    if (nigh_node_describe(n, &b) == NIGH_OK) fwrite(b.ptr, 1, b.len, stdout);
+    nigh_buf_release(&b);
+    bool bracket = strchr(o->host, ':') != NULL;
+    printf("nigh is at http://%s%s%s:%u  (Ctrl-C ends it)\n", bracket ? "[" : "", o->host, bracket ? "]" : "",
+        nigh_node_port(n));
+    fflush(stdout);
+    char byte;
+    while (!nigh_cli_stopped() && read(stop_pipe[0], &byte, 1) < 0) { }    /* a signal ends the read, too */
+    fprintf(stderr, "stopping; once more to end at once\n");
+    nigh_node_close(n, GRACE_MS);
+    return NIGH_OK;
+}
+
+static nigh_status run(int argc, char **argv, nigh_err *err) {
+    words w = { .host = "127.0.0.1", .port = 6444 };
+    const nigh_opt opts[] = {
+        { "host", 0, NIGH_OPT_TEXT, &w.host, 0, 0 }, { "port", 0, NIGH_OPT_INT, &w.port, 0, 65535 },
+            { "key-file", 0, NIGH_OPT_TEXT, &w.key_file, 0, 0 },
+        { "allow-host", 0, NIGH_OPT_LIST, &w.allow_hosts, 0, 0 },
+            { "allow-origin", 0, NIGH_OPT_LIST, &w.allow_origins, 0, 0 },
+        { "threads", 't', NIGH_OPT_INT, &w.threads, 0, 1024 }, { "context", 0, NIGH_OPT_INT, &w.context, 0, 1 << 24 },
+        { "parallel", 0, NIGH_OPT_INT, &w.parallel, 0, 64 }, { "queue", 0, NIGH_OPT_INT, &w.queue, 0, 65536 },
+        { "new-key", 0, NIGH_OPT_FLAG, &w.new_key, 0, 0 }, { "fields", 0, NIGH_OPT_FLAG, &w.fields, 0, 0 } };
+    static char key_path[4096], paths[MODELS_MAX][4096];
+    const char *models[MODELS_MAX];
+    NIGH_TRY(nigh_opts_read(opts, NIGH_COUNT(opts), &argc, argv, err));
+    if (w.fields) return print_fields();
+    bool has_default = default_key_file(key_path, sizeof key_path);
+    if (w.new_key) return make_key(w.key_file ? w.key_file : has_default ? key_path : NULL, err);
+    if (!w.key_file && has_default && nigh_file_exists(key_path)) w.key_file = key_path;
+    if (argc > MODELS_MAX) return nigh_failf(err, NIGH_ERANGE, 0, "at most %d models", MODELS_MAX);
+    char *shipped[] = { "nigh-stories" };
+    char **names = argc ? argv : shipped;
+    size_t count = argc ? (size_t)argc : 1;
+    for (size_t i = 0; i < count; i++) {
+        NIGH_TRY(nigh_cli_model_path(names[i], paths[i], sizeof paths[i], err));
+        models[i] = paths[i];
+    }
+    nigh_node_opts o = { .models = models, .model_count = count, .host = w.host, .port = (uint16_t)w.port,
+        .key_file = w.key_file, .cpu = nigh_cli_cpu(),
+        .threads = (uint32_t)w.threads, .context_tokens = (uint32_t)w.context, .parallel = (uint32_t)w.parallel,
+            .queue = (uint32_t)w.queue };
+    for (size_t i = 0; i < w.allow_hosts.count; i++)
+        NIGH_TRY(nigh_hosts_add(&o.hosts, nigh_str_of(w.allow_hosts.item[i]), o.port, err));
+    for (size_t i = 0; i < w.allow_origins.count; i++)
+        NIGH_TRY(nigh_origins_add(&o.origins, nigh_str_of(w.allow_origins.item[i]), err));
+    return serve(&o, err);
+}
+
+const nigh_command nigh_command_serve = { "serve", "serve models over HTTP: a page, and OpenAI's API", help, run };

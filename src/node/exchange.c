@@ -1,0 +1,293 @@
+/* exchange.c - the answer's half of an exchange.
+ *
+ * An answer is made by one thread and sent by another. The socket thread that finds nothing to send suspends the
+ * connection under the exchange's lock; the thread that brings something resumes it under the same lock. So a
+ * wake-up cannot fall between "nothing there" and "asleep", and a connection is resumed only when it is suspended.
+ *
+ *     handler / scheduler ---push---> [ events, at most 64 KiB ] ---whole events---> socket
+ *                         <---on()--- (room again, or client gone)
+ *
+ * Owned together by the socket side (until the request is completed) and by whoever kept it; the last one frees. */
+#include "base/json.h"
+#include "base/os.h"
+#include "node/http_parts.h"
+
+enum { PING_AFTER_MS = 15000, OUT_MAX = 64 << 20 };
+
+nigh_exchange *nigh_exchange_new(nigh_http *h) {
+    nigh_exchange *x = nigh_alloc(sizeof *x, 1);
+    uint64_t random = 0;
+    if (!x) return NULL;
+    atomic_init(&x->refs, 1);
+    x->http = h;
+    x->out = NIGH_BUF(OUT_MAX);
+    pthread_mutex_init(&x->lock, NULL);
+    if (!nigh_os_random(&random, sizeof random)) random = nigh_os_now_ns();
+    nigh_format(x->id, sizeof x->id, "req-%08x%08x", (unsigned)(random >> 32), (unsigned)random);
+    return x;
+}
+
+void nigh_exchange_keep(nigh_exchange *x) { atomic_fetch_add(&x->refs, 1); }
+
+void nigh_exchange_release(nigh_exchange *x) {
+    if (!x || atomic_fetch_sub(&x->refs, 1) != 1) return;
+    atomic_fetch_sub(&x->http->upload_bytes, x->body.len);
+    nigh_buf_release(&x->body);
+    nigh_buf_release(&x->out);
+    nigh_free(x->target);
+    pthread_mutex_destroy(&x->lock);
+    nigh_free(x);
+}
+
+nigh_str nigh_exchange_body(const nigh_exchange *x) { return nigh_buf_str(&x->body); }
+const char *nigh_exchange_path(const nigh_exchange *x) { return x->facts.path; }
+const char *nigh_exchange_id(const nigh_exchange *x) { return x->id; }
+const char *nigh_exchange_client(const nigh_exchange *x) { return x->client; }
+uint64_t nigh_exchange_start_ns(const nigh_exchange *x) { return x->start_ns; }
+bool nigh_exchange_gone(nigh_exchange *x) { return atomic_load(&x->gone); }
+
+/* With the lock held. */
+static void wake(nigh_exchange *x) {
+    if (!x->suspended) return;
+    x->suspended = false;
+    MHD_resume_connection(x->connection);
+}
+
+/* Under the lock, so that no call is on its way once nigh_exchange_on has taken the function back. */
+static void call_on(nigh_exchange *x) {
+    pthread_mutex_lock(&x->lock);
+    if (x->on) x->on(x->on_ud);
+    pthread_mutex_unlock(&x->lock);
+}
+
+void nigh_exchange_on(nigh_exchange *x, void (*fn)(void *ud), void *ud) {
+    pthread_mutex_lock(&x->lock);
+    x->on = fn;
+    x->on_ud = ud;
+    pthread_mutex_unlock(&x->lock);
+}
+
+void nigh_exchange_leave(nigh_exchange *x) {
+    if (!atomic_exchange(&x->gone, true)) call_on(x);
+}
+
+void nigh_exchange_header(nigh_exchange *x, const char *name, const char *value) {
+    pthread_mutex_lock(&x->lock);
+    if (!x->answered && x->field_count < NIGH_COUNT(x->fields)) {
+        x->fields[x->field_count].name = name;
+        nigh_format(x->fields[x->field_count++].value, sizeof x->fields[0].value, "%s", value);
+    }
+    pthread_mutex_unlock(&x->lock);
+}
+
+void nigh_exchange_reply(nigh_exchange *x, int status, const char *type, nigh_str body) {
+    pthread_mutex_lock(&x->lock);
+    if (!x->answered) {
+        bool kept = nigh_buf_add(&x->out, body) == NIGH_OK;
+        x->answered = true;
+        x->status = kept ? status : 503;
+        nigh_format(x->type, sizeof x->type, "%s", type);
+        wake(x);
+    }
+    pthread_mutex_unlock(&x->lock);
+}
+
+/* ---- errors ---- */
+
+static nigh_status add_member(nigh_buf *out, const char *name, const char *value) {
+    NIGH_TRY(nigh_buf_addf(out, ",\"%s\":", name));
+    if (!value) return nigh_buf_add(out, NIGH_STR("null"));
+    return nigh_json_add_string(out, nigh_str_of(value));
+}
+
+nigh_status nigh_error_json(nigh_buf *out, int status, const char *code, const char *param, const char *text) {
+    const char *type = status == 401 ? "authentication_error" : status == 403 ? "permission_error" : status == 429
+        ? "rate_limit_error"
+        : status >= 500 && status != 501 && status != 505 ? "server_error" : "invalid_request_error";
+    NIGH_TRY(nigh_buf_add(out, NIGH_STR("{\"error\":{\"message\":")));
+    NIGH_TRY(nigh_json_add_string(out, nigh_str_of(text)));
+    NIGH_TRY(add_member(out, "type", type));
+    NIGH_TRY(add_member(out, "param", param));
+    NIGH_TRY(add_member(out, "code", code));
+    return nigh_buf_add(out, NIGH_STR("}}"));
+}
+
+void nigh_exchange_error(nigh_exchange *x, int status, const char *code, const char *param, const char *text) {
+    nigh_buf b = NIGH_BUF(8192);
+    bool later = status == 429 || status == 503;
+    if (later) {
+        nigh_exchange_header(x, "retry-after", "1");
+        nigh_exchange_header(x, "retry-after-ms", "500");
+    }
+    nigh_exchange_header(x, "x-should-retry", later ? "true" : "false");
+    nigh_status made = nigh_error_json(&b, status, code, param, text);
+    nigh_exchange_reply(x, status, "application/json", made == NIGH_OK ? nigh_buf_str(&b)
+        : NIGH_STR("{\"error\":{\"message\":\"not enough memory\"}}"));
+    nigh_buf_release(&b);
+}
+
+/* ---- streams ---- */
+
+void nigh_exchange_stream(nigh_exchange *x) {
+    pthread_mutex_lock(&x->lock);
+    if (!x->answered) {
+        x->answered = x->streaming = true;
+        x->status = 200;
+        x->pushed_ms = nigh_os_now_ns() / 1000000;
+        nigh_format(x->type, sizeof x->type, "text/event-stream; charset=utf-8");
+        wake(x);
+    }
+    pthread_mutex_unlock(&x->lock);
+}
+
+bool nigh_exchange_room(nigh_exchange *x) {
+    pthread_mutex_lock(&x->lock);
+    bool room = x->out.len - x->out_begin < NIGH_STREAM_BYTES;
+    x->full = !room;
+    pthread_mutex_unlock(&x->lock);
+    return room;
+}
+
+/* With the lock held: drops what was taken from the front of the queue. */
+static void compact(nigh_exchange *x) {
+    if (!x->out_begin) return;
+    memmove(x->out.ptr, x->out.ptr + x->out_begin, x->out.len - x->out_begin);
+    x->out.len -= x->out_begin;
+    x->out_begin = 0;
+}
+
+void nigh_exchange_push(nigh_exchange *x, nigh_str event) {
+    pthread_mutex_lock(&x->lock);
+    if (x->streaming && !x->ended && !atomic_load(&x->gone)) {
+        compact(x);
+        if (nigh_buf_add(&x->out, event) != NIGH_OK) x->ended = true;   /* no memory: the missing [DONE] shows it */
+        x->pushed_ms = nigh_os_now_ns() / 1000000;
+        wake(x);
+    }
+    pthread_mutex_unlock(&x->lock);
+}
+
+void nigh_exchange_end(nigh_exchange *x) {
+    pthread_mutex_lock(&x->lock);
+    x->ended = true;
+    wake(x);
+    pthread_mutex_unlock(&x->lock);
+}
+
+/* A comment line now and then, so that neither client nor proxy takes a long prompt for a dead line. */
+void nigh_exchange_ping(nigh_exchange *x, uint64_t now_ms) {
+    pthread_mutex_lock(&x->lock);
+    bool due = x->streaming && !x->ended && x->out.len == x->out_begin && now_ms - x->pushed_ms >= PING_AFTER_MS;
+    pthread_mutex_unlock(&x->lock);
+    if (due) nigh_exchange_push(x, NIGH_STR(": ping\n\n"));
+}
+
+/* Bytes of whole events that fit; of an event larger than the room, as much as fits. */
+static size_t whole_events(nigh_str waiting, size_t room) {
+    if (waiting.len <= room) return waiting.len;
+    for (size_t n = room; n >= 2; n--) if (waiting.ptr[n - 1] == '\n' && waiting.ptr[n - 2] == '\n') return n;
+    return room;
+}
+
+/* The library asks for the next piece of a stream. */
+static ssize_t read_stream(void *ud, uint64_t pos, char *to, size_t room) {
+    nigh_exchange *x = ud;
+    ssize_t got = 0;
+    bool tell = false;
+    (void)pos;
+    pthread_mutex_lock(&x->lock);
+    nigh_str waiting = nigh_str_slice(nigh_buf_str(&x->out), x->out_begin, x->out.len);
+    if (waiting.len) {
+        size_t n = whole_events(waiting, room);
+        memcpy(to, waiting.ptr, n);
+        x->out_begin += n;
+        got = (ssize_t)n;
+        tell = x->full && waiting.len - n < NIGH_STREAM_BYTES / 2;
+        if (tell) x->full = false;
+    } else if (x->ended) {
+        got = MHD_CONTENT_READER_END_OF_STREAM;
+    } else {
+        x->suspended = true;
+        MHD_suspend_connection(x->connection);
+    }
+    pthread_mutex_unlock(&x->lock);
+    if (tell) call_on(x);
+    return got;
+}
+
+static void stream_done(void *ud) { nigh_exchange_release(ud); }
+
+/* ---- handing the answer to the library ---- */
+
+static void add(struct MHD_Response *r, const char *name, const char *value) { (void)MHD_add_response_header(r,
+    name, value); }
+
+static void add_cors(const nigh_exchange *x, struct MHD_Response *r) {
+    char origin[300];
+    nigh_str o = x->facts.origin;
+    add(r, "Vary", "Origin");
+    if ((x->origin != NIGH_ORIGIN_OWN && x->origin != NIGH_ORIGIN_LISTED) || o.len >= sizeof origin) return;
+    nigh_format(origin, sizeof origin, "%.*s", (int)o.len, o.ptr);
+    add(r, "Access-Control-Allow-Origin", origin);
+    add(r, "Access-Control-Expose-Headers", "nigh-receipt, x-request-id, retry-after, retry-after-ms, x-should-retry");
+    if (!nigh_str_eq(x->facts.preflight_method, NIGH_STR("")) && x->status == 204) {
+        add(r, "Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS");
+        add(r, "Access-Control-Allow-Headers",
+            "authorization, content-type, accept, x-api-key, x-request-id, openai-organization, openai-project, "
+            "openai-beta, x-stainless-arch, x-stainless-async, x-stainless-custom-poll-interval, "
+            "x-stainless-helper-method, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
+            "x-stainless-poll-helper, x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, "
+            "x-stainless-timeout");
+        add(r, "Access-Control-Max-Age", "600");
+        if (x->facts.preflight_private && x->origin == NIGH_ORIGIN_LISTED)
+            add(r, "Access-Control-Allow-Private-Network", "true");
+    }
+}
+
+/* The same on every answer: a page may not be framed, run foreign code or be read by another site. */
+static void add_safety(struct MHD_Response *r, bool page) {
+    add(r, "X-Content-Type-Options", "nosniff");
+    add(r, "Referrer-Policy", "no-referrer");
+    add(r, "Cross-Origin-Resource-Policy", "same-origin");
+    add(r, "Cross-Origin-Opener-Policy", "same-origin");
+    add(r, "Cross-Origin-Embedder-Policy", "require-corp");
+    add(r, "Content-Security-Policy", page
+        ? "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+          "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        : "default-src 'none'; frame-ancestors 'none'");
+}
+
+/* With the lock held. */
+static struct MHD_Response *make_response(nigh_exchange *x) {
+    struct MHD_Response *r;
+    if (x->streaming) {
+        nigh_exchange_keep(x);
+        r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_stream, x, stream_done);
+        if (!r) nigh_exchange_release(x);
+    } else r = MHD_create_response_from_buffer(x->out.len, x->out.ptr, MHD_RESPMEM_MUST_COPY);
+    if (!r) return NULL;
+    if (x->type[0]) add(r, "Content-Type", x->type);
+    add(r, "x-request-id", x->id);
+    add(r, "Cache-Control", x->streaming ? "no-cache" : "no-store");
+    if (x->streaming) add(r, "X-Accel-Buffering", "no");
+    for (size_t i = 0; i < x->field_count; i++) add(r, x->fields[i].name, x->fields[i].value);
+    add_cors(x, r);
+    add_safety(r, x->route && x->route->page);
+    if (x->close || atomic_load(&x->http->draining)) add(r, "Connection", "close");
+    return r;
+}
+
+enum MHD_Result nigh_exchange_answer(nigh_exchange *x, struct MHD_Connection *c) {
+    enum MHD_Result result = MHD_YES;
+    pthread_mutex_lock(&x->lock);
+    if (!x->answered) {
+        x->suspended = true;
+        MHD_suspend_connection(c);
+    } else {
+        struct MHD_Response *r = make_response(x);
+        result = r ? MHD_queue_response(c, (unsigned)x->status, r) : MHD_NO;
+        if (r) MHD_destroy_response(r);
+    }
+    pthread_mutex_unlock(&x->lock);
+    return result;
+}

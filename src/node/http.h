@@ -1,0 +1,91 @@
+/* http.h - the node's HTTP server: sockets, limits and deadlines, and exchanges (one request and its answer each).
+ * Stands on libmicrohttpd; nothing else of the node sees it.
+ *
+ * A handler runs on a socket thread when the whole body is there. It answers at once with nigh_exchange_reply, or
+ * it keeps the exchange (nigh_exchange_keep), returns, and answers later from any thread: either with
+ * nigh_exchange_reply, or with nigh_exchange_stream, nigh_exchange_push (one whole event each) and
+ * nigh_exchange_end. Whoever kept it, releases it. */
+#ifndef NIGH_HTTP_H
+#define NIGH_HTTP_H
+
+#include "node/guard.h"
+#include "node/keys.h"
+
+typedef struct nigh_http nigh_http;
+typedef struct nigh_exchange nigh_exchange;
+typedef void nigh_handler(void *ud, nigh_exchange *x);
+
+typedef struct {
+    const char *method;             /* GET also answers HEAD */
+    const char *path;               /* whole, or with a / and * at the end: that and all below */
+    nigh_handler *run;
+    /* needs no key: a page, or the health check. All others need one as soon as there is any. */
+    bool open;
+    bool page;                      /* may be opened by a link from another site */
+    size_t body_max;                /* bytes; 0: no body is taken */
+} nigh_route;
+
+typedef struct {
+    const char *host;               /* numeric address or "localhost" */
+    uint16_t port;                  /* 0: any free one */
+    nigh_hosts hosts;               /* more names; the node's own are added */
+    nigh_origins origins;
+    const nigh_keys *keys;          /* kept; NULL or empty: none */
+    const nigh_route *routes;       /* kept */
+    size_t route_count;
+    void *ud;                       /* of the handlers */
+    unsigned connections_max;       /* 0: 4,096 (or what RLIMIT_NOFILE allows) */
+    unsigned per_address_max;       /* 0: 1,024 */
+    unsigned head_ms, body_ms, idle_ms;     /* 0: 10,000, 60,000, 75,000 */
+    size_t uploads_bytes_max;       /* of all bodies at once; 0: 64 MiB */
+} nigh_http_opts;
+
+/* Is this address one that only this machine reaches? */
+bool nigh_http_is_loopback(const char *host);
+
+/* Fails: EINVAL (host), EAUTH (not loopback and no key), EIO (in use, no rights), ENOMEM. */
+NIGH_CHECK nigh_status nigh_http_open(nigh_http **out, const nigh_http_opts *o, nigh_err *err);
+uint16_t nigh_http_port(const nigh_http *h);
+unsigned nigh_http_connections(const nigh_http *h);
+/* Stops accepting; new requests on open connections get 503. Streams go on. */
+void nigh_http_drain(nigh_http *h);
+/* Exchanges that are not yet answered to the end. */
+unsigned nigh_http_busy(nigh_http *h);
+/* Ends what is left and frees. Every kept exchange must have been released, or be released by nigh_exchange_on's
+ * function. */
+void nigh_http_close(nigh_http *h);
+
+/* ---- exchange ---- */
+enum { NIGH_STREAM_BYTES = 65536 };     /* most bytes waiting in one stream */
+
+nigh_str nigh_exchange_body(const nigh_exchange *x);
+const char *nigh_exchange_path(const nigh_exchange *x);     /* decoded */
+const char *nigh_exchange_id(const nigh_exchange *x);       /* the x-request-id of the answer */
+const char *nigh_exchange_client(const nigh_exchange *x);   /* how far away it is: "loopback", "private" or "public" */
+uint64_t nigh_exchange_start_ns(const nigh_exchange *x);    /* when its head was whole */
+bool nigh_exchange_gone(nigh_exchange *x);                  /* the client left */
+
+void nigh_exchange_keep(nigh_exchange *x);
+void nigh_exchange_release(nigh_exchange *x);
+/* Calls fn(ud) from a socket thread when the client left and when a full stream has room again. fn may not call
+ * back into this header. With fn NULL: once this returns, no call is on its way. */
+void nigh_exchange_on(nigh_exchange *x, void (*fn)(void *ud), void *ud);
+/* One more field of the answer; at most 12, before the answer begins. name: kept. */
+void nigh_exchange_header(nigh_exchange *x, const char *name, const char *value);
+/* The whole answer. body is copied. Only the first answer counts. */
+void nigh_exchange_reply(nigh_exchange *x, int status, const char *type, nigh_str body);
+/* {"error":{...}} as OpenAI's clients read it. code and param may be NULL. */
+void nigh_exchange_error(nigh_exchange *x, int status, const char *code, const char *param, const char *text);
+/* Writes that error body to a buffer: for streams, which carry it as an event. */
+NIGH_CHECK nigh_status nigh_error_json(nigh_buf *out, int status, const char *code, const char *param,
+    const char *text);
+/* Begins an event stream. */
+void nigh_exchange_stream(nigh_exchange *x);
+/* Is there room for more events? False: wait for the call of nigh_exchange_on. */
+bool nigh_exchange_room(nigh_exchange *x);
+/* Adds one whole event, which ends in an empty line. Taken also when over the limit, as long as memory lasts: ask
+ * for room first. */
+void nigh_exchange_push(nigh_exchange *x, nigh_str event);
+void nigh_exchange_end(nigh_exchange *x);
+
+#endif

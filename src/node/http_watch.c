@@ -1,0 +1,83 @@
+/* http_watch.c - the thread that ends what takes too long.
+ * The library's own timeout counts only silence, so a client that sends one byte a second would hold a connection
+ * for ever. Here each phase of a connection has a deadline from its start. A connection in whose exchange somebody
+ * works is watched for the client leaving: nothing reads its socket meanwhile. Its thread looks every 50 ms while
+ * anything is at work, else every 500. */
+#define _GNU_SOURCE
+#include <poll.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "base/os.h"
+#include "node/http_parts.h"
+
+enum { WATCH_BATCH = 1024 };
+
+static const char too_late[] =
+    "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 120\r\n\r\n"
+    "{\"error\":{\"message\":\"the request took too long to arrive\","
+    "\"type\":\"invalid_request_error\",\"param\":null,\"code\":\"timeout\"}}";
+
+static unsigned deadline_of(const nigh_http *h, nigh_phase p) {
+    return p == PHASE_IDLE ? h->opts.idle_ms : p == PHASE_BODY ? h->opts.body_ms : h->opts.head_ms;
+}
+
+/* With http->lock held. */
+static void end_late(nigh_http *h, uint64_t now_ms) {
+    for (nigh_conn *c = h->conns; c; c = c->next) {
+        if (c->phase == PHASE_WORK || c->phase == PHASE_DEAD || now_ms - c->since_ms < deadline_of(h, c->phase))
+            continue;
+        if (c->phase != PHASE_IDLE) (void)!send(c->fd, too_late, sizeof too_late - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        shutdown(c->fd, SHUT_RDWR);
+        c->phase = PHASE_DEAD;
+    }
+}
+
+/* Collects the exchanges whose client left; each comes with a reference. Returns how many connections are at work. */
+static size_t find_gone(nigh_http *h, nigh_exchange **gone, size_t *gone_count, uint64_t now_ms) {
+    size_t working = 0;
+    for (nigh_conn *c = h->conns; c; c = c->next) {
+        if (c->phase != PHASE_WORK || !c->x) continue;
+        struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
+        working++;
+        bool left = poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+        if (!left) nigh_exchange_ping(c->x, now_ms);
+        if (!left || atomic_load(&c->x->gone) || *gone_count == WATCH_BATCH) continue;
+        nigh_exchange_keep(c->x);
+        gone[(*gone_count)++] = c->x;
+    }
+    return working;
+}
+
+/* Sleeps until the time is over, or until a request begins to be worked on. */
+static void nap(nigh_http *h, unsigned ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)ms * 1000000;
+    if (until.tv_nsec >= 1000000000) { until.tv_sec++; until.tv_nsec -= 1000000000; }
+    pthread_mutex_lock(&h->lock);
+    while (!h->work_began && !atomic_load(&h->stopping) && pthread_cond_timedwait(&h->wake, &h->lock, &until) == 0) { }
+    bool began = h->work_began;
+    h->work_began = false;
+    pthread_mutex_unlock(&h->lock);
+    if (began && ms <= 50) nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+}
+
+void *nigh_http_watch(void *ud) {
+    nigh_http *h = ud;
+    nigh_exchange *gone[WATCH_BATCH];
+    while (!atomic_load(&h->stopping)) {
+        uint64_t now_ms = nigh_os_now_ns() / 1000000;
+        size_t gone_count = 0;
+        pthread_mutex_lock(&h->lock);
+        end_late(h, now_ms);
+        size_t working = find_gone(h, gone, &gone_count, now_ms);
+        pthread_mutex_unlock(&h->lock);
+        for (size_t i = 0; i < gone_count; i++) {
+            nigh_exchange_leave(gone[i]);
+            nigh_exchange_release(gone[i]);
+        }
+        nap(h, working ? 50 : 500);
+    }
+    return NULL;
+}

@@ -1,0 +1,257 @@
+/* node.c - the life of a daemon, and the routes that need no model's work.
+ * Routes stand in one table: a path that is not in it does not exist, and all but those marked open need a key as
+ * soon as there is one. The same routes are served below /v1, below /api/v1 and without a prefix: clients differ
+ * in which they were told. */
+#define _GNU_SOURCE
+#include "node/node_parts.h"
+
+#include <unistd.h>
+
+#include "base/os.h"
+#include "base/pool.h"
+#include "base/sha256.h"
+#include "node/assets.h"
+
+enum { TEXT_BODY_MAX = 1 << 20, EMBED_BODY_MAX = 4 << 20 };
+
+/* ---- plain routes ---- */
+
+static void get_health(void *ud, nigh_exchange *x) {
+    (void)ud;
+    nigh_exchange_reply(x, 200, "application/json", NIGH_STR("{\"status\":\"ok\"}"));
+}
+
+static void get_metrics(void *ud, nigh_exchange *x) {
+    nigh_node *n = ud;
+    nigh_buf b = NIGH_BUF(65536);
+    if (nigh_metrics_print(&n->metrics, nigh_http_connections(n->http), &b) == NIGH_OK)
+        nigh_exchange_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", nigh_buf_str(&b));
+    else nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory");
+    nigh_buf_release(&b);
+}
+
+static nigh_status add_model(nigh_buf *b, const nigh_served *m) {
+    const nigh_model_info *i = nigh_model_about(m->model);
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR("{\"id\":")));
+    NIGH_TRY(nigh_json_add_string(b, nigh_str_of(m->id)));
+    NIGH_TRY(nigh_buf_addf(b,
+        ",\"object\":\"model\",\"created\":%llu,\"owned_by\":\"nigh\","
+        "\"nigh\":{\"sha256\":\"%s\",\"architecture\":", (unsigned long long)m->created_s, m->sha256));
+    NIGH_TRY(nigh_json_add_string(b, i->arch));
+    return nigh_buf_addf(b,
+        ",\"context_tokens\":%u,\"parameters\":%llu,\"embedding_size\":%u,\"gives\":\"%s\",\"chat_template\":%s}}",
+            nigh_sched_context(m->sched),
+                         (unsigned long long)i->parameters, i->embed, i->encoder ? "vectors" : "text",
+                             i->chat_template.len ? "true" : "false");
+}
+
+static void reply_or_fail(nigh_exchange *x, nigh_status made, nigh_buf *b) {
+    if (made == NIGH_OK) nigh_exchange_reply(x, 200, "application/json", nigh_buf_str(b));
+    else nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory");
+    nigh_buf_release(b);
+}
+
+static nigh_status add_models(nigh_buf *b, const nigh_node *n) {
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR("{\"object\":\"list\",\"data\":[")));
+    for (size_t i = 0; i < n->model_count; i++) {
+        if (i) NIGH_TRY(nigh_buf_add_char(b, ','));
+        NIGH_TRY(add_model(b, &n->models[i]));
+    }
+    return nigh_buf_add(b, NIGH_STR("]}"));
+}
+
+static void get_models(void *ud, nigh_exchange *x) {
+    nigh_buf b = NIGH_BUF(65536);
+    reply_or_fail(x, add_models(&b, ud), &b);
+}
+
+static void get_model(void *ud, nigh_exchange *x) {
+    nigh_str path = nigh_str_of(nigh_exchange_path(x)), word = NIGH_STR("models/");
+    size_t at = nigh_str_find(path, word, 0);
+    nigh_str id = nigh_str_slice(path, at + word.len, path.len);
+    const nigh_served *m = id.len ? nigh_node_find(ud, id) : NULL;
+    nigh_buf b = NIGH_BUF(4096);
+    if (m) reply_or_fail(x, add_model(&b, m), &b);
+    else nigh_exchange_error(x, 404, "model_not_found", "model",
+        "there is no such model here; GET /v1/models lists them");
+}
+
+static void get_asset(void *ud, nigh_exchange *x) {
+    nigh_str path = nigh_str_of(nigh_exchange_path(x));
+    (void)ud;
+    if (nigh_str_eq(path, NIGH_STR("/"))) path = NIGH_STR("/index.html");
+    for (size_t i = 0; i < nigh_asset_count; i++) {
+        const nigh_asset *a = &nigh_assets[i];
+        if (!nigh_str_eq(path, nigh_str_of(a->path))) continue;
+        nigh_exchange_reply(x, 200, a->type, (nigh_str){ (const char *)a->bytes, a->count });
+        return;
+    }
+    nigh_exchange_error(x, 404, "unknown_path", NULL, "there is nothing at this path");
+}
+
+/* ---- requests for work ---- */
+
+static void hand_over(nigh_node *n, nigh_exchange *x, nigh_task task) {
+    nigh_prep *p = nigh_alloc(sizeof *p, 1);
+    if (!p) { nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory"); return; }
+    *p = (nigh_prep){ .x = x, .task = task };
+    nigh_exchange_keep(x);
+    pthread_mutex_lock(&n->lock);
+    *n->preps_end = p;
+    n->preps_end = &p->next;
+    pthread_cond_signal(&n->wake);
+    pthread_mutex_unlock(&n->lock);
+}
+
+static void post_completions(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_COMPLETION); }
+static void post_chat(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_CHAT); }
+static void post_embeddings(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_EMBEDDING); }
+
+static void *reader_thread(void *ud) {
+    nigh_node *n = ud;
+    for (;;) {
+        pthread_mutex_lock(&n->lock);
+        while (!n->preps && !n->stopping) pthread_cond_wait(&n->wake, &n->lock);
+        nigh_prep *p = n->preps;
+        if (p) n->preps = p->next;
+        if (!n->preps) n->preps_end = &n->preps;
+        pthread_mutex_unlock(&n->lock);
+        if (!p) return NULL;
+        nigh_openai_begin(n, p->x, p->task);
+        nigh_exchange_release(p->x);
+        nigh_free(p);
+    }
+}
+
+#define GET(path, run) { "GET", path, run, false, false, 0 }
+#define POST(path, run, bytes) { "POST", path, run, false, false, bytes }
+#define PAGE(path) { "GET", path, get_asset, true, true, 0 }
+#define API(prefix) \
+    GET(prefix "/models", get_models), GET(prefix "/models/*", get_model), \
+    POST(prefix "/completions", post_completions, TEXT_BODY_MAX), \
+    POST(prefix "/chat/completions", post_chat, TEXT_BODY_MAX), \
+    POST(prefix "/embeddings", post_embeddings, EMBED_BODY_MAX)
+
+static const nigh_route routes[] = {
+    { "GET", "/health", get_health, true, false, 0 }, GET("/metrics", get_metrics), API("/v1"), API("/api/v1"), API(""),
+    PAGE("/"), PAGE("/index.html"), PAGE("/console.css"), PAGE("/console.js"), PAGE("/icon.svg") };
+
+const nigh_served *nigh_node_find(const nigh_node *n, nigh_str id) {
+    if (!id.len) return &n->models[0];
+    for (size_t i = 0; i < n->model_count; i++) if (nigh_str_eq(id, nigh_str_of(n->models[i].id))) return &n->models[i];
+    return NULL;
+}
+
+/* ---- life ---- */
+
+/* The file's name without folders and without .gguf: a path says more about a machine than a client should know. */
+static void name_model(nigh_node *n, nigh_served *m, const char *path) {
+    nigh_str name = nigh_str_of(path);
+    for (size_t i = name.len; i > 0; i--)
+        if (name.ptr[i - 1] == '/') { name = nigh_str_slice(name, i, name.len); break; }
+    if (nigh_str_ends(name, NIGH_STR(".gguf"))) name.len -= 5;
+    name.len = nigh_min(name.len, NIGH_MODEL_ID_MAX - 8);
+    nigh_format(m->id, sizeof m->id, "%.*s", (int)name.len, name.ptr);
+    for (unsigned again = 2; nigh_node_find(n, nigh_str_of(m->id)) && nigh_node_find(n, nigh_str_of(m->id)) != m
+        && again < 100; again++)
+        nigh_format(m->id, sizeof m->id, "%.*s-%u", (int)name.len, name.ptr, again);
+}
+
+static void hash_file(nigh_str bytes, char hex[65]) {
+    nigh_sha256 s;
+    uint8_t digest[32];
+    nigh_sha256_init(&s);
+    nigh_sha256_add(&s, bytes);
+    nigh_sha256_end(&s, digest);
+    nigh_sha256_hex(digest, hex);
+}
+
+static nigh_status load_model(nigh_node *n, const nigh_node_opts *o, const char *path, nigh_err *err) {
+    nigh_served *m = &n->models[n->model_count];
+    nigh_file file;
+    NIGH_TRY(nigh_file_open(&file, path, err));
+    hash_file(file.bytes, m->sha256);
+    nigh_status status = nigh_model_open(&m->model, file.bytes,
+        (nigh_model_opts){ .pool = n->pool, .cpu = o->cpu }, err);
+    nigh_file_close(&file);
+    if (status != NIGH_OK) return status;
+    name_model(n, m, path);
+    n->model_count++;                   /* from here on nigh_node_close knows it */
+    m->created_s = nigh_os_unix_ms() / 1000;
+    uint32_t most = nigh_model_about(m->model)->context_tokens;
+    if (o->context_tokens > most)
+        return nigh_failf(err, NIGH_ERANGE, 0, "%s was made for at most %u tokens of context", m->id, most);
+    nigh_sched_opts so = { .model = m->model, .pool = n->pool, .pool_lock = &n->pool_lock, .metrics = &n->metrics,
+        .context_tokens = o->context_tokens, .parallel = o->parallel, .queue_max = o->queue };
+    return nigh_sched_open(&m->sched, &so, err);
+}
+
+static nigh_status start(nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
+    if (o->key_file) NIGH_TRY(nigh_keys_load(&n->keys, o->key_file, err));
+    if (!nigh_http_is_loopback(o->host) && !n->keys.count)
+        return nigh_failf(err, NIGH_EAUTH, 0,
+            "%s can be reached from other machines, so a key is needed; make one with: nigh serve --new-key", o->host);
+    n->pool = nigh_pool_new(o->threads);
+    if (!n->pool) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for threads");
+    if (o->model_count > NIGH_NODE_MODELS_MAX)
+        return nigh_failf(err, NIGH_ERANGE, 0, "at most %d models", NIGH_NODE_MODELS_MAX);
+    for (size_t i = 0; i < o->model_count; i++) NIGH_TRY(load_model(n, o, o->models[i], err));
+    if (pthread_create(&n->reader, NULL, reader_thread, n) != 0)
+        return nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
+    n->reader_runs = true;
+    nigh_http_opts ho = { .host = o->host, .port = o->port, .hosts = o->hosts, .origins = o->origins, .keys = &n->keys,
+        .routes = routes, .route_count = NIGH_COUNT(routes), .ud = n };
+    return nigh_http_open(&n->http, &ho, err);
+}
+
+nigh_status nigh_node_open(nigh_node **out, const nigh_node_opts *o, nigh_err *err) {
+    nigh_node *n = nigh_alloc(sizeof *n, 1);
+    if (!n) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the node");
+    n->preps_end = &n->preps;
+    pthread_mutex_init(&n->lock, NULL);
+    pthread_mutex_init(&n->pool_lock, NULL);
+    pthread_cond_init(&n->wake, NULL);
+    nigh_status status = start(n, o, err);
+    if (status != NIGH_OK) { nigh_node_close(n, 0); return status; }
+    *out = n;
+    return NIGH_OK;
+}
+
+uint16_t nigh_node_port(const nigh_node *n) { return nigh_http_port(n->http); }
+
+nigh_status nigh_node_describe(const nigh_node *n, nigh_buf *out) {
+    for (size_t i = 0; i < n->model_count; i++) {
+        const nigh_served *m = &n->models[i];
+        const nigh_model_info *about = nigh_model_about(m->model);
+        NIGH_TRY(nigh_buf_addf(out,
+            "model %s sha256:%.12s, %.1f MB of weights, %u tokens of context, %.1f MB a sequence\n", m->id,
+                m->sha256, (double)about->weight_bytes / 1e6,
+                               nigh_sched_context(m->sched), (double)nigh_session_bytes(m->model,
+                                   nigh_sched_context(m->sched)) / 1e6));
+    }
+    return NIGH_OK;
+}
+
+/* In this order nothing is used after it is gone: no new requests, a time of grace, the reader, the engines (which end
+ * what is left with an error that can be seen), the sockets, the models. */
+void nigh_node_close(nigh_node *n, unsigned grace_ms) {
+    if (!n) return;
+    if (n->http) nigh_http_drain(n->http);
+    for (unsigned waited = 0; n->http && nigh_http_busy(n->http) && waited < grace_ms; waited += 10) usleep(10000);
+    pthread_mutex_lock(&n->lock);
+    n->stopping = true;
+    pthread_cond_signal(&n->wake);
+    pthread_mutex_unlock(&n->lock);
+    if (n->reader_runs) pthread_join(n->reader, NULL);
+    for (size_t i = 0; i < n->model_count; i++) nigh_sched_stop(n->models[i].sched);
+    nigh_http_close(n->http);
+    for (size_t i = 0; i < n->model_count; i++) {
+        nigh_sched_close(n->models[i].sched);
+        nigh_model_close(n->models[i].model);
+    }
+    nigh_pool_free(n->pool);
+    pthread_cond_destroy(&n->wake);
+    pthread_mutex_destroy(&n->lock);
+    pthread_mutex_destroy(&n->pool_lock);
+    nigh_free(n);
+}

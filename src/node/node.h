@@ -1,0 +1,30 @@
+/* node.h - one daemon: models, their schedulers, the HTTP server, and the routes between them. */
+#ifndef NIGH_NODE_H
+#define NIGH_NODE_H
+
+#include "node/guard.h"
+
+typedef struct nigh_node nigh_node;
+
+typedef struct {
+    const char *const *models;      /* paths of GGUF files; borrowed */
+    size_t model_count;             /* 1..16 */
+    const char *host;
+    uint16_t port;
+    const char *key_file;           /* NULL: no keys */
+    nigh_hosts hosts;               /* more names it answers to */
+    nigh_origins origins;           /* other pages that may call; texts kept */
+    unsigned cpu;                   /* kernel.h */
+    uint32_t threads, context_tokens, parallel, queue;     /* 0: defaults (sched.h) */
+} nigh_node_opts;
+
+/* Loads the models and starts serving. Fails like nigh_model_open, nigh_keys_load and nigh_http_open; the text
+ * names the model. */
+NIGH_CHECK nigh_status nigh_node_open(nigh_node **out, const nigh_node_opts *o, nigh_err *err);
+uint16_t nigh_node_port(const nigh_node *n);
+/* One line for each model: id, hash, size, memory of a sequence. */
+NIGH_CHECK nigh_status nigh_node_describe(const nigh_node *n, nigh_buf *out);
+/* Stops accepting, lets answers end for at most `grace_ms`, ends what is left (streams with a visible error), frees. */
+void nigh_node_close(nigh_node *n, unsigned grace_ms);
+
+#endif

@@ -1,0 +1,48 @@
+/* node_parts.h - what node.c (life and plain routes) and openai*.c (requests for text and vectors) share. */
+#ifndef NIGH_NODE_PARTS_H
+#define NIGH_NODE_PARTS_H
+
+#include "node/http.h"
+#include "node/node.h"
+#include "node/receipt.h"
+#include "node/request.h"
+#include "node/sched.h"
+
+enum { NIGH_NODE_MODELS_MAX = 16, NIGH_MODEL_ID_MAX = 128 };
+
+typedef struct {
+    char id[NIGH_MODEL_ID_MAX], sha256[65];
+    uint64_t created_s;             /* when it was loaded */
+    nigh_model *model;
+    nigh_sched *sched;
+} nigh_served;
+
+typedef struct nigh_prep nigh_prep;     /* a request on its way from the socket to a scheduler */
+struct nigh_prep { nigh_prep *next; nigh_exchange *x; nigh_task task; };
+
+struct nigh_node {
+    nigh_keys keys;
+    nigh_http *http;
+    nigh_metrics metrics;
+    nigh_pool *pool;
+    pthread_mutex_t pool_lock;
+    nigh_served models[NIGH_NODE_MODELS_MAX];
+    size_t model_count;
+    /* requests whose words are not read yet: parsing, template and tokenizer run on a thread of their own */
+    pthread_t reader;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    nigh_prep *preps, **preps_end;
+    bool stopping, reader_runs;
+};
+
+/* The model that a request names ("" names the first), or NULL. */
+const nigh_served *nigh_node_find(const nigh_node *n, nigh_str id);
+/* Reads the request of x and gives it to a scheduler, or refuses it. On the reader's thread. */
+void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task);
+
+/* openai_prompt.c: the ids of a request's i-th prompt or input. ids: born with the limit. Fills why on failure. */
+NIGH_CHECK nigh_status nigh_openai_prompt(const nigh_served *m, const nigh_request *r, size_t i, nigh_ids *ids,
+    nigh_refusal *why);
+
+#endif

@@ -1,0 +1,63 @@
+/* sched.h - one model's work: many requests in one batch.
+ * One engine thread owns the runner and up to `parallel` sessions. Each turn it gathers the next token of every
+ * sequence that is being written and a fair share of the prompts that are being read into one evaluation. What
+ * does not fit waits in a bounded queue.
+ *
+ * The functions in nigh_job_calls are called from the engine thread only, without any lock held. `done` is called
+ * exactly once for a job that was taken, and is its last call. */
+#ifndef NIGH_SCHED_H
+#define NIGH_SCHED_H
+
+#include <pthread.h>
+
+#include "base/pool.h"
+#include "engine/generate.h"
+#include "nigh/engine.h"
+#include "node/metrics.h"
+
+typedef struct nigh_sched nigh_sched;
+
+typedef struct {
+    const nigh_model *model;        /* kept */
+    nigh_pool *pool;                /* kept; shared by models */
+    pthread_mutex_t *pool_lock;     /* kept; held while the pool works */
+    nigh_metrics *metrics;          /* kept */
+    uint32_t context_tokens;        /* of each sequence; 0: the model's own, at most 4,096 */
+    uint32_t parallel;              /* sequences at once; 0: 4 */
+    uint32_t queue_max;             /* sequences that may wait; 0: 64 */
+    uint32_t batch_tokens;          /* 0: 512 */
+} nigh_sched_opts;
+
+typedef enum { NIGH_CLIENT_READY, NIGH_CLIENT_FULL /* reads too slowly: pause */, NIGH_CLIENT_GONE } nigh_client;
+
+typedef struct {
+    nigh_client (*client)(void *ud);
+    /* A sequence's prompt is about to be read; `cached` of its tokens need no work. */
+    void (*begin)(void *ud, size_t seq, uint32_t cached);
+    void (*step)(void *ud, size_t seq, const nigh_step *step);
+    void (*vector)(void *ud, size_t i, const float *v, size_t count);     /* of an embedding job */
+    void (*done)(void *ud, nigh_status status, const nigh_err *err);
+} nigh_job_calls;
+
+/* One sequence to write. ids: given (freed by the scheduler with nigh_ids_release), also when the job is refused.
+ * What generate points to must live until done. */
+typedef struct { nigh_ids ids; nigh_generate_opts generate; } nigh_sequence_spec;
+
+NIGH_CHECK nigh_status nigh_sched_open(nigh_sched **out, const nigh_sched_opts *o, nigh_err *err);
+/* Ends every job (done with ECANCEL) and the thread; later jobs are refused. One caller. */
+void nigh_sched_stop(nigh_sched *s);
+/* Also frees; nobody may poke it any more. */
+void nigh_sched_close(nigh_sched *s);
+uint32_t nigh_sched_context(const nigh_sched *s);
+uint32_t nigh_sched_batch(const nigh_sched *s);     /* longest text that can be embedded */
+uint32_t nigh_sched_queue_max(const nigh_sched *s);
+
+/* From any thread. Fails: EBUSY (the queue is full), ENOMEM, ECANCEL (closing). Then `done` is not called. */
+NIGH_CHECK nigh_status nigh_sched_generate(nigh_sched *s, nigh_sequence_spec *specs, size_t count,
+    const nigh_job_calls *calls, void *ud, nigh_err *err);
+NIGH_CHECK nigh_status nigh_sched_embed(nigh_sched *s, nigh_ids *texts, size_t count, const nigh_job_calls *calls,
+    void *ud, nigh_err *err);
+/* Something about a client changed (it left, or reads again). From any thread. */
+void nigh_sched_poke(void *sched);
+
+#endif
