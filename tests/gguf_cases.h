@@ -143,7 +143,9 @@ static inline void gc_number(gc_model *m, const char *key, uint32_t type, uint64
 }
 static inline void gc_u32(gc_model *m, const char *key, uint64_t v) { gc_number(m, key, GC_U32, v); }
 static inline void gc_f32(gc_model *m, const char *key, float v) { gc_number(m, key, GC_F32, gc_float(v)); }
-static inline void gc_string(gc_model *m, const char *key, const char *v) { gc_text(&gc_reset(m, key, GC_STR)->payload, v); }
+static inline void gc_string(gc_model *m, const char *key, const char *v) {
+    gc_text(&gc_reset(m, key, GC_STR)->payload, v);
+}
 
 static inline gc_bytes *gc_array(gc_model *m, const char *key, uint32_t item_type, uint64_t count) {
     gc_bytes *b = &gc_reset(m, key, GC_ARR)->payload;
@@ -183,7 +185,8 @@ static inline gc_tensor *gc_tensor_add(gc_model *m, const char *name, uint32_t t
 
 static inline gc_tensor *gc_tensor_of(gc_model *m, const char *name) {
     for (size_t i = 0; i < m->tensor_count; i++)
-        if (m->tensors[i].name.len == strlen(name) && !memcmp(m->tensors[i].name.ptr, name, strlen(name))) return &m->tensors[i];
+        if (m->tensors[i].name.len == strlen(name) && !memcmp(m->tensors[i].name.ptr, name, strlen(name)))
+            return &m->tensors[i];
     fprintf(stderr, "gguf_cases.h: no tensor %s\n", name);
     abort();
 }
@@ -270,7 +273,8 @@ static inline void gc_seed(gc_model *m) {
 /* ---- writing ---- */
 
 static inline void gc_field_add(gc_file *f, size_t at, size_t bytes) {
-    if ((bytes == 4 || bytes == 8) && f->field_count < GC_FIELDS_MAX) f->fields[f->field_count++] = (gc_field){ at, bytes };
+    if ((bytes == 4 || bytes == 8) && f->field_count < GC_FIELDS_MAX)
+        f->fields[f->field_count++] = (gc_field){ at, bytes };
 }
 
 static inline void gc_put(gc_file *f, uint64_t v, size_t bytes) {
@@ -365,7 +369,14 @@ static inline void gc_case_end(const gc_out *out, gc_model *m, const char *id, g
 
 /* One case: the seed `m`, what is done to it, written and shown. */
 #define GC_CASE(out, id, want, ...) \
-    do { gc_model *m = malloc(sizeof *m); if (!m) abort(); gc_seed(m); __VA_ARGS__; gc_case_end(out, m, id, want); free(m); } while (0)
+    do { \
+        gc_model *m = malloc(sizeof *m); \
+        if (!m) abort(); \
+        gc_seed(m); \
+        __VA_ARGS__; \
+        gc_case_end(out, m, id, want); \
+        free(m); \
+    } while (0)
 
 #include "gguf_cases_list.h"
 

@@ -1,5 +1,6 @@
-/* gguf_sane.h - what must hold for every file that the parser accepts: everything it hands out lies inside the file, does
- * not overlap, is found by its name, and reads the same from both sides. Shared by the tests and the fuzz target. */
+/* gguf_sane.h - what must hold for every file that the parser accepts: everything it hands out lies inside the file,
+ * does not overlap, is found by its name, and reads the same from both sides. Shared by the tests and the fuzz
+ * target. */
 #ifndef NIGH_GGUF_SANE_H
 #define NIGH_GGUF_SANE_H
 
@@ -44,7 +45,8 @@ static inline const char *sane_value(const nigh_gguf *g, const nigh_gguf_value *
     int hits = (nigh_gguf_u32(g, v->key, &u, NULL) == NIGH_OK) + (nigh_gguf_f32(g, v->key, &f, NULL) == NIGH_OK) +
                (nigh_gguf_bool(g, v->key, &b, NULL) == NIGH_OK) + (nigh_gguf_string(g, v->key, &s, NULL) == NIGH_OK);
     if (v->type == NIGH_GGUF_ARRAY) {
-        if (hits || nigh_gguf_array(g, v->key, v->item_type, &array, NULL) != NIGH_OK || array != v) return "an array that cannot be got";
+        if (hits || nigh_gguf_array(g, v->key, v->item_type, &array, NULL) != NIGH_OK || array != v)
+            return "an array that cannot be got";
         return sane_array(g, v, sum);
     }
     return hits <= 1 ? NULL : "a value of two types";
@@ -63,15 +65,18 @@ static inline const char *sane_gguf(const nigh_gguf *g) {
         uint64_t values = 1;
         if (!info || t->dim_count < 1 || t->dim_count > 4) return "a tensor of no type or shape";
         for (size_t d = 0; d < 4; d++) values *= t->dims[d];
-        if (values == 0 || t->dims[0] % info->block_values || values / info->block_values * info->block_bytes != t->bytes)
+        if (values == 0 || t->dims[0] % info->block_values
+            || values / info->block_values * info->block_bytes != t->bytes)
             return "a tensor whose bytes are not its values";
-        if (!sane_span(g, t->name.ptr, t->name.len) || !sane_span(g, t->data, t->bytes)) return "a tensor outside the file";
+        if (!sane_span(g, t->name.ptr, t->name.len) || !sane_span(g, t->data, t->bytes))
+            return "a tensor outside the file";
         if ((const char *)t->data != g->file.ptr + t->at || t->at < end) return "tensors overlap";
         end = t->at + t->bytes;
         sum += t->data[0] + t->data[t->bytes - 1];
         if (nigh_gguf_tensor_find(g, t->name) != t) return "a tensor that is not found";
     }
-    if (nigh_gguf_find(g, NIGH_STR("")) || nigh_gguf_tensor_find(g, NIGH_STR("\xff"))) return "something is found that is not there";
+    if (nigh_gguf_find(g, NIGH_STR("")) || nigh_gguf_tensor_find(g, NIGH_STR("\xff")))
+        return "something is found that is not there";
     return sum == UINT64_MAX ? "an unlikely sum" : NULL;
 }
 

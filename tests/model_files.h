@@ -34,7 +34,8 @@ static inline nigh_model *model_file_open(const char *file, nigh_pool *pool, uns
     nigh_model *m = NULL;
     if (!model_file_path(file, path, sizeof path)) return NULL;
     if (nigh_file_open(&f, path, &err) == NIGH_OK) {
-        if (nigh_model_open(&m, f.bytes, (nigh_model_opts){ pool, cpu }, &err) != NIGH_OK) fprintf(stderr, "    %s: %s (at %llu)\n", file, err.text, (unsigned long long)err.at);
+        if (nigh_model_open(&m, f.bytes, (nigh_model_opts){ pool, cpu }, &err) != NIGH_OK)
+            fprintf(stderr, "    %s: %s (at %llu)\n", file, err.text, (unsigned long long)err.at);
         nigh_file_close(&f);
     }
     return m;
@@ -53,7 +54,9 @@ static inline bool golden_read(const char *name, nigh_json_doc *doc, nigh_buf *t
     return false;
 }
 
-static inline const nigh_json *json_get(const nigh_json *o, const char *key) { return nigh_json_get(o, nigh_str_of(key)); }
+static inline const nigh_json *json_get(const nigh_json *o, const char *key) {
+    return nigh_json_get(o, nigh_str_of(key));
+}
 
 /* A JSON array of whole numbers; the caller frees it with nigh_free. */
 static inline int32_t *json_ids(const nigh_json *a, size_t *count) {

@@ -41,30 +41,34 @@ typedef struct {
 } nigh_model_info;
 
 /* file: the bytes of a GGUF file; borrowed during the call only.
- * Fails: EDATA (key or tensor, offset), ENOSUP (architecture, tokenizer or tensor type by name), ENOMEM (and how much was wanted). */
+ * Fails: EDATA (key or tensor, offset), ENOSUP (architecture, tokenizer or tensor type by name), ENOMEM (and how much
+ * was wanted). */
 NIGH_API NIGH_CHECK nigh_status nigh_model_open(nigh_model **out, nigh_str file, nigh_model_opts o, nigh_err *err);
 NIGH_API void nigh_model_close(nigh_model *m);
 NIGH_API const nigh_model_info *nigh_model_about(const nigh_model *m);
 NIGH_API const nigh_tokenizer *nigh_model_tokenizer(const nigh_model *m);
 
 /* ---- session ---- */
-/* Bytes of the cache of one session with room for context_tokens (0: the model's own limit). Show it before it is taken. */
+/* Bytes of the cache of one session with room for context_tokens (0: the model's own limit). Show it before it is
+ * taken. */
 NIGH_API size_t nigh_session_bytes(const nigh_model *m, uint32_t context_tokens);
 /* Fails: ENOMEM (and how much was wanted), ERANGE (more than the model was made for). */
-NIGH_API NIGH_CHECK nigh_status nigh_session_new(nigh_session **out, const nigh_model *m, uint32_t context_tokens, nigh_err *err);
+NIGH_API NIGH_CHECK nigh_status nigh_session_new(nigh_session **out, const nigh_model *m, uint32_t context_tokens,
+                                                 nigh_err *err);
 NIGH_API void nigh_session_free(nigh_session *s);
 NIGH_API uint32_t nigh_session_limit(const nigh_session *s);        /* tokens it has room for */
 NIGH_API uint32_t nigh_session_count(const nigh_session *s);        /* tokens evaluated so far */
 NIGH_API const int32_t *nigh_session_tokens(const nigh_session *s); /* [count] */
 /* Forgets everything after the first `count` tokens. */
 NIGH_API void nigh_session_truncate(nigh_session *s, uint32_t count);
-/* Keeps the longest common prefix with `tokens`, but at most count - 1 of it, so that at least one token is left to evaluate;
- * forgets the rest and returns how many were kept. */
+/* Keeps the longest common prefix with `tokens`, but at most count - 1 of it, so that at least one token is left to
+ * evaluate; forgets the rest and returns how many were kept. */
 NIGH_API uint32_t nigh_session_reuse(nigh_session *s, const int32_t *tokens, uint32_t count);
 
 /* ---- runner ---- */
 /* batch_tokens: most tokens of one evaluation (0: 512). Fails: ENOMEM. */
-NIGH_API NIGH_CHECK nigh_status nigh_runner_new(nigh_runner **out, const nigh_model *m, nigh_pool *pool, uint32_t batch_tokens, nigh_err *err);
+NIGH_API NIGH_CHECK nigh_status nigh_runner_new(nigh_runner **out, const nigh_model *m, nigh_pool *pool,
+                                                uint32_t batch_tokens, nigh_err *err);
 NIGH_API void nigh_runner_free(nigh_runner *r);
 NIGH_API uint32_t nigh_runner_limit(const nigh_runner *r);          /* batch_tokens */
 NIGH_API size_t nigh_runner_bytes(const nigh_model *m, uint32_t batch_tokens);
@@ -79,16 +83,20 @@ typedef struct {
 } nigh_batch_item;
 
 /* Evaluates all items in one batch (together at most nigh_runner_limit tokens).
- * Fails: ERANGE (a session is full, naming limit and need; or the batch is too long), EINVAL (a token that the vocabulary does not
- * have), ECANCEL, EDATA (the weights gave NaN or infinity). On failure every session is as it was before. */
-NIGH_API NIGH_CHECK nigh_status nigh_runner_eval(nigh_runner *r, const nigh_batch_item *items, size_t count, nigh_err *err);
+ * Fails: ERANGE (a session is full, naming limit and need; or the batch is too long), EINVAL (a token that the
+ * vocabulary does not have), ECANCEL, EDATA (the weights gave NaN or infinity). On failure every session is as it was
+ * before. */
+NIGH_API NIGH_CHECK nigh_status nigh_runner_eval(nigh_runner *r, const nigh_batch_item *items, size_t count,
+                                                 nigh_err *err);
 /* Makes the session hold exactly `tokens` (reuse, then evaluation in batches); logits of the last token: [vocab]. */
-NIGH_API NIGH_CHECK nigh_status nigh_runner_prompt(nigh_runner *r, nigh_session *s, const int32_t *tokens, uint32_t count, float *logits, nigh_err *err);
+NIGH_API NIGH_CHECK nigh_status nigh_runner_prompt(nigh_runner *r, nigh_session *s, const int32_t *tokens,
+                                                   uint32_t count, float *logits, nigh_err *err);
 /* Stops the evaluation that runs now (or the next one) with ECANCEL. From any thread. */
 NIGH_API void nigh_runner_cancel(nigh_runner *r);
 
-/* One vector for a text, pooled as the model says (decoders without a rule: mean of the last layer). out: [embed] floats, not
- * normalised. With pooling NONE: out is [count][embed]. count: 1..batch_tokens. */
-NIGH_API NIGH_CHECK nigh_status nigh_runner_embed(nigh_runner *r, const int32_t *tokens, uint32_t count, float *out, nigh_err *err);
+/* One vector for a text, pooled as the model says (decoders without a rule: mean of the last layer). out: [embed]
+ * floats, not normalised. With pooling NONE: out is [count][embed]. count: 1..batch_tokens. */
+NIGH_API NIGH_CHECK nigh_status nigh_runner_embed(nigh_runner *r, const int32_t *tokens, uint32_t count, float *out,
+                                                  nigh_err *err);
 
 #endif

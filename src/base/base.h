@@ -86,7 +86,8 @@ typedef struct { char *ptr; size_t len, cap, limit; } nigh_buf;
 /* On failure the buffer is unchanged: ERANGE over the limit, ENOMEM. */
 NIGH_CHECK nigh_status nigh_buf_add(nigh_buf *b, nigh_str s);
 NIGH_CHECK nigh_status nigh_buf_add_char(nigh_buf *b, char c);
-NIGH_CHECK nigh_status nigh_buf_addf(nigh_buf *b, const char *fmt, ...) NIGH_PRINTF(2, 3); /* at most 1,023 bytes a call */
+/* at most 1,023 bytes a call */
+NIGH_CHECK nigh_status nigh_buf_addf(nigh_buf *b, const char *fmt, ...) NIGH_PRINTF(2, 3);
 NIGH_CHECK nigh_status nigh_buf_reserve(nigh_buf *b, size_t more);  /* room for `more` bytes after len */
 void nigh_buf_release(nigh_buf *b);
 static inline nigh_str nigh_buf_str(const nigh_buf *b) { return (nigh_str){ b->ptr, b->len }; }

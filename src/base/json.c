@@ -32,11 +32,16 @@ static nigh_status fail_at(const parser *p, size_t at, const char *what) {
     return nigh_failf(p->err, NIGH_EINVAL, at, "JSON, line %zu column %zu: %s", line, at - start + 1, what);
 }
 
-static nigh_status fail(const parser *p, const char *what) { return fail_at(p, p->at, p->at == p->text.len ? "the text ends too early" : what); }
+static nigh_status fail(const parser *p, const char *what) {
+    return fail_at(p, p->at, p->at == p->text.len ? "the text ends too early" : what);
+}
 
 static void skip_space(parser *p) {
-    while (p->at < p->text.len && (p->text.ptr[p->at] == ' ' || (p->text.ptr[p->at] >= '\t' && p->text.ptr[p->at] <= '\r'
-           && p->text.ptr[p->at] != '\v' && p->text.ptr[p->at] != '\f'))) p->at++;
+    while (p->at < p->text.len
+           && (p->text.ptr[p->at] == ' '
+               || (p->text.ptr[p->at] >= '\t' && p->text.ptr[p->at] <= '\r' && p->text.ptr[p->at] != '\v'
+                   && p->text.ptr[p->at] != '\f')))
+        p->at++;
 }
 
 static int peek(const parser *p) { return p->at < p->text.len ? (unsigned char)p->text.ptr[p->at] : -1; }
@@ -47,7 +52,9 @@ static bool read_hex4(parser *p, uint32_t *out) {
     if (p->text.len - p->at < 4) return false;
     for (size_t i = 0; i < 4; i++) {
         char c = p->text.ptr[p->at + i];
-        uint32_t digit = c >= '0' && c <= '9' ? (uint32_t)(c - '0') : (c | 32) >= 'a' && (c | 32) <= 'f' ? (uint32_t)((c | 32) - 'a' + 10) : 16;
+        uint32_t digit = c >= '0' && c <= '9'                 ? (uint32_t)(c - '0')
+                         : (c | 32) >= 'a' && (c | 32) <= 'f' ? (uint32_t)((c | 32) - 'a' + 10)
+                                                              : 16;
         if (digit == 16) return false;
         v = v << 4 | digit;
     }
@@ -63,7 +70,8 @@ static nigh_status read_unicode(parser *p, char **out) {
     if (!read_hex4(p, &high)) return fail(p, "four hexadecimal digits must follow \\u");
     if (high >= 0xdc00 && high <= 0xdfff) return fail_at(p, start, "a lone low surrogate");
     if (high >= 0xd800 && high <= 0xdbff) {
-        if (p->text.len - p->at < 6 || p->text.ptr[p->at] != '\\' || p->text.ptr[p->at + 1] != 'u') return fail_at(p, start, "a lone high surrogate");
+        if (p->text.len - p->at < 6 || p->text.ptr[p->at] != '\\' || p->text.ptr[p->at + 1] != 'u')
+            return fail_at(p, start, "a lone high surrogate");
         p->at += 2;
         if (!read_hex4(p, &low)) return fail(p, "four hexadecimal digits must follow \\u");
         if (low < 0xdc00 || low > 0xdfff) return fail_at(p, start, "a lone high surrogate");
@@ -167,7 +175,8 @@ static nigh_status check_keys(const parser *p, const nigh_json *object) {
     }
     for (size_t i = 1; i < n; i++)
         if (nigh_str_eq(a[i - 1]->key, a[i]->key))
-            return fail_at(p, (size_t)(a[i]->at > a[i - 1]->at ? a[i]->at : a[i - 1]->at), "this key was given before in the same object");
+            return fail_at(p, (size_t)(a[i]->at > a[i - 1]->at ? a[i]->at : a[i - 1]->at),
+                           "this key was given before in the same object");
     return NIGH_OK;
 }
 
@@ -181,7 +190,8 @@ static nigh_status read_word(parser *p, nigh_json *v, nigh_str word, nigh_json_t
 }
 
 static nigh_status open_container(parser *p, nigh_json *v, nigh_json_type type) {
-    if (p->depth == NIGH_JSON_DEPTH_MAX) return nigh_failf(p->err, NIGH_ERANGE, p->at, "JSON is nested deeper than %d", NIGH_JSON_DEPTH_MAX);
+    if (p->depth == NIGH_JSON_DEPTH_MAX)
+        return nigh_failf(p->err, NIGH_ERANGE, p->at, "JSON is nested deeper than %d", NIGH_JSON_DEPTH_MAX);
     v->type = type;
     p->stack[p->depth++] = (frame){ v, NULL };
     p->at++;
@@ -268,7 +278,8 @@ static size_t count_values(nigh_str text) {
 nigh_status nigh_json_parse(nigh_json_doc *doc, nigh_str text, nigh_err *err) {
     parser p = { .text = text, .err = err };
     *doc = (nigh_json_doc){ 0 };
-    if (text.len > NIGH_JSON_BYTES_MAX) return nigh_failf(err, NIGH_ERANGE, 0, "JSON is longer than %u bytes", (unsigned)NIGH_JSON_BYTES_MAX);
+    if (text.len > NIGH_JSON_BYTES_MAX)
+        return nigh_failf(err, NIGH_ERANGE, 0, "JSON is longer than %u bytes", (unsigned)NIGH_JSON_BYTES_MAX);
     p.node_limit = count_values(text);
     doc->block_bytes = p.node_limit * (sizeof(nigh_json) + sizeof(nigh_json *)) + text.len + 1;
     doc->block = nigh_alloc(1, doc->block_bytes);
@@ -315,7 +326,9 @@ nigh_status nigh_json_add_string(nigh_buf *b, nigh_str text) {
     nigh_status status = nigh_buf_add_char(b, '"');
     while (status == NIGH_OK && at < text.len) {
         size_t plain = at;
-        while (plain < text.len && text.ptr[plain] >= 0x20 && text.ptr[plain] < 0x7f && text.ptr[plain] != '"' && text.ptr[plain] != '\\') plain++;
+        while (plain < text.len && text.ptr[plain] >= 0x20 && text.ptr[plain] < 0x7f && text.ptr[plain] != '"'
+               && text.ptr[plain] != '\\')
+            plain++;
         status = nigh_buf_add(b, nigh_str_slice(text, at, plain));
         at = plain;
         if (status == NIGH_OK && at < text.len) status = add_letter(b, text, &at);

@@ -6,7 +6,9 @@
 
 #include "base/base.h"
 
-typedef enum { NIGH_JSON_NULL, NIGH_JSON_BOOL, NIGH_JSON_NUMBER, NIGH_JSON_STRING, NIGH_JSON_ARRAY, NIGH_JSON_OBJECT } nigh_json_type;
+typedef enum {
+    NIGH_JSON_NULL, NIGH_JSON_BOOL, NIGH_JSON_NUMBER, NIGH_JSON_STRING, NIGH_JSON_ARRAY, NIGH_JSON_OBJECT
+} nigh_json_type;
 
 typedef struct nigh_json nigh_json;
 struct nigh_json {
@@ -25,21 +27,27 @@ typedef struct { nigh_json *root; void *block; size_t block_bytes; } nigh_json_d
 
 enum { NIGH_JSON_DEPTH_MAX = 64, NIGH_JSON_BYTES_MAX = 1 << 28 };
 
-/* Fails: EINVAL with position and what was expected (also invalid UTF-8, lone surrogates, duplicate keys of one object, trailing text), ERANGE
- * (depth over 64, text over NIGH_JSON_BYTES_MAX), ENOMEM. A number beyond the range of double is refused (EINVAL). Memory is at most a fixed multiple of the text's length. */
+/* Fails: EINVAL with position and what was expected (also invalid UTF-8, lone surrogates, duplicate keys of one
+ * object, trailing text), ERANGE (depth over 64, text over NIGH_JSON_BYTES_MAX), ENOMEM. A number beyond the range of
+ * double is refused (EINVAL). Memory is at most a fixed multiple of the text's length. */
 NIGH_CHECK nigh_status nigh_json_parse(nigh_json_doc *doc, nigh_str text, nigh_err *err);
 void nigh_json_release(nigh_json_doc *doc);
 
-const nigh_json *nigh_json_get(const nigh_json *object, nigh_str key);  /* NULL when absent or not an object; NULL-safe */
+/* NULL when absent or not an object; NULL-safe */
+const nigh_json *nigh_json_get(const nigh_json *object, nigh_str key);
 static inline const nigh_json *nigh_json_first(const nigh_json *v) { return v ? v->first : NULL; }
 
-/* The double nearest to a number that is written as JSON allows (the caller has checked that); infinite beyond the range. */
+/* The double nearest to a number that is written as JSON allows (the caller has checked that); infinite beyond the
+ * range. */
 double nigh_json_to_f64(nigh_str text);
 
 /* ---- writing, straight into a buffer ---- */
-NIGH_CHECK nigh_status nigh_json_add_string(nigh_buf *b, nigh_str text);    /* quoted, escaped; invalid UTF-8 becomes U+FFFD */
-NIGH_CHECK nigh_status nigh_json_add_f32(nigh_buf *b, float v);             /* shortest text that reads back as the same float; null when not finite */
-NIGH_CHECK nigh_status nigh_json_add_f64(nigh_buf *b, double v);            /* 17 significant digits at most; null when not finite */
+/* quoted, escaped; invalid UTF-8 becomes U+FFFD */
+NIGH_CHECK nigh_status nigh_json_add_string(nigh_buf *b, nigh_str text);
+/* shortest text that reads back as the same float; null when not finite */
+NIGH_CHECK nigh_status nigh_json_add_f32(nigh_buf *b, float v);
+/* 17 significant digits at most; null when not finite */
+NIGH_CHECK nigh_status nigh_json_add_f64(nigh_buf *b, double v);
 NIGH_CHECK nigh_status nigh_json_add_value(nigh_buf *b, const nigh_json *v);   /* compact */
 
 #endif

@@ -1,10 +1,11 @@
 /* json_number.c - floats to the shortest decimal text that reads back as the same float, and back.
  *
- * Writing is the free-format algorithm of Steele and White (1990) with the scaling of Burger and Dybvig (1996): the value and
- * half the gaps to its neighbours are kept as exact fractions r/s, m_up/s, m_down/s in big integers, and digits are produced until
- * what is left lies inside the gap. It is exact, so no table of powers has to be trusted; near 1.0 the integers have 2 or 3 limbs.
- * Reading: up to 19 digits with a small power of ten are exact in one operation; anything else starts from a
- * close value and is corrected by an exact comparison of big integers against the half way points. */
+ * Writing is the free-format algorithm of Steele and White (1990) with the scaling of Burger and Dybvig (1996): the
+ * value and half the gaps to its neighbours are kept as exact fractions r/s, m_up/s, m_down/s in big integers, and
+ * digits are produced until what is left lies inside the gap. It is exact, so no table of powers has to be trusted;
+ * near 1.0 the integers have 2 or 3 limbs. Reading: up to 19 digits with a small power of ten are exact in one
+ * operation; anything else starts from a close value and is corrected by an exact comparison of big integers against
+ * the half way points. */
 #include "base/json.h"
 
 enum { LIMBS = 160, DIGITS_MAX = 780 };     /* 2^5120; a halfway point of two doubles has at most 767 digits */
@@ -79,7 +80,8 @@ static int cmp_sum(const big *a, const big *b, const big *c) { /* a + b against 
     return big_cmp(&sum, c);
 }
 
-/* Digits of fraction * 2^exponent, shortest; *point: the value is 0.DIGITS * 10^point. narrow: the gap below is half as wide. */
+/* Digits of fraction * 2^exponent, shortest; *point: the value is 0.DIGITS * 10^point. narrow: the gap below is half
+ * as wide. */
 static size_t shortest(uint64_t fraction, int exponent, bool narrow, char *digits, int *point) {
     big r, s, up, down;
     bool even = !(fraction & 1);
@@ -163,12 +165,14 @@ nigh_status nigh_json_add_f64(nigh_buf *b, double v) {
     if (field == 0x7ff) return nigh_buf_add(b, NIGH_STR("null"));
     if (field == 0 && fraction == 0) return nigh_buf_add(b, bits >> 63 ? NIGH_STR("-0") : NIGH_STR("0"));
     bool narrow = fraction == 0 && field > 1;
-    size_t n = shortest(field ? fraction | 0x10000000000000 : fraction, (field ? (int)field : 1) - 1075, narrow, digits, &point);
+    size_t n = shortest(field ? fraction | 0x10000000000000 : fraction, (field ? (int)field : 1) - 1075, narrow,
+                        digits, &point);
     return add_digits(b, bits >> 63, digits, n, point);
 }
 
 /* ---- reading ---- */
-typedef struct { char digits[DIGITS_MAX]; size_t count; int64_t exponent; bool negative; } decimal;   /* DIGITS * 10^exponent */
+/* DIGITS * 10^exponent */
+typedef struct { char digits[DIGITS_MAX]; size_t count; int64_t exponent; bool negative; } decimal;
 
 static decimal scan(nigh_str s) {
     decimal d = { 0 };
@@ -181,12 +185,14 @@ static decimal scan(nigh_str s) {
         if (d.count == 0 && s.ptr[i] == '0') continue;
         if (d.count < DIGITS_MAX) { d.digits[d.count++] = s.ptr[i]; continue; }
         d.exponent++;
-        if (s.ptr[i] != '0') d.digits[DIGITS_MAX - 1] = (char)(d.digits[DIGITS_MAX - 1] | 1);   /* what follows only breaks ties */
+        /* what follows only breaks ties */
+        if (s.ptr[i] != '0') d.digits[DIGITS_MAX - 1] = (char)(d.digits[DIGITS_MAX - 1] | 1);
     }
     int64_t written = 0;
     nigh_str tail = nigh_str_slice(s, i + 1, s.len);
     if (tail.len && tail.ptr[0] == '+') tail = nigh_str_slice(tail, 1, tail.len);
-    if (i < s.len && !nigh_str_to_i64(tail, &written)) written = tail.len && tail.ptr[0] == '-' ? -1000000000 : 1000000000;
+    if (i < s.len && !nigh_str_to_i64(tail, &written))
+        written = tail.len && tail.ptr[0] == '-' ? -1000000000 : 1000000000;
     if (written > 1000000000) written = 1000000000;
     if (written < -1000000000) written = -1000000000;
     d.exponent += written;
@@ -208,7 +214,8 @@ static void ratio_of(const decimal *d, ratio *x) {
     big_set(&x->tens, 1);
     for (size_t i = 0; i < d->count;) {
         uint32_t chunk = 0, power = 1;
-        for (; i < d->count && power < 1000000000u; i++, power *= 10) chunk = chunk * 10 + (uint32_t)(d->digits[i] - '0');
+        for (; i < d->count && power < 1000000000u; i++, power *= 10)
+            chunk = chunk * 10 + (uint32_t)(d->digits[i] - '0');
         if (x->digits.count) big_mul_add(&x->digits, power, chunk);
         else big_set(&x->digits, chunk);
     }
@@ -239,14 +246,16 @@ static int cmp_halfway(const ratio *x, uint64_t bits) {
     return big_cmp(&a, &b);
 }
 
-/* A double close to the decimal: 19 digits and a power of ten by squaring, some hundred units in the last place off at most. */
+/* A double close to the decimal: 19 digits and a power of ten by squaring, some hundred units in the last place off
+ * at most. */
 static double close_to(const decimal *d) {
     double v = 0, power = 10, scale = 1;
     size_t used = nigh_min(d->count, 19);
     int64_t exponent = d->exponent + (int64_t)(d->count - used);
     for (size_t i = 0; i < used; i++) v = v * 10 + (d->digits[i] - '0');
     for (; exponent < -250; exponent += 50) v /= 1e50;
-    for (uint64_t e = (uint64_t)(exponent < 0 ? -exponent : exponent); e; e >>= 1, power *= power) if (e & 1) scale *= power;
+    for (uint64_t e = (uint64_t)(exponent < 0 ? -exponent : exponent); e; e >>= 1, power *= power)
+        if (e & 1) scale *= power;
     return exponent < 0 ? v / scale : v * scale;
 }
 

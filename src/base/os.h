@@ -27,7 +27,8 @@ NIGH_CHECK bool nigh_os_random(void *out, size_t bytes);
 
 /* ---- files ---- */
 typedef struct { nigh_str bytes; int fd; } nigh_file;
-/* Maps a regular file read-only. Fails: ENOENT, EINVAL (not a regular file), EIO, ENOMEM. An empty file maps to length 0. */
+/* Maps a regular file read-only. Fails: ENOENT, EINVAL (not a regular file), EIO, ENOMEM. An empty file maps to
+ * length 0. */
 NIGH_CHECK nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *err);
 /* Tells the system that these bytes of the mapping are not needed again soon. */
 void nigh_file_drop(nigh_file *f, size_t offset, size_t bytes);

@@ -60,7 +60,8 @@ static size_t proc_kb(const char *path, const char *key) {
     if (!f) return 0;
     while (!found && fgets(line, sizeof line, f)) {
         if (strncmp(line, key, key_len) != 0) continue;
-        for (const char *p = line + key_len; *p; p++) if (*p >= '0' && *p <= '9') found = found * 10 + (size_t)(*p - '0');
+        for (const char *p = line + key_len; *p; p++)
+            if (*p >= '0' && *p <= '9') found = found * 10 + (size_t)(*p - '0');
     }
     fclose(f);
     return found;
@@ -105,7 +106,8 @@ nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *err) {
     else if (!S_ISREG(st.st_mode)) status = nigh_failf(err, NIGH_EINVAL, 0, "%s: not a regular file", path);
     else if (st.st_size > 0) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) status = nigh_failf(err, NIGH_ENOMEM, 0, "%s: cannot be mapped: %s", path, strerror(errno));
+        if (p == MAP_FAILED)
+            status = nigh_failf(err, NIGH_ENOMEM, 0, "%s: cannot be mapped: %s", path, strerror(errno));
         else f->bytes = (nigh_str){ p, (size_t)st.st_size };
     }
     if (status != NIGH_OK) close(fd);
@@ -115,7 +117,8 @@ nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *err) {
 
 void nigh_file_drop(nigh_file *f, size_t offset, size_t bytes) {
     size_t begin = nigh_round_up(offset, 4096), end = (offset + bytes) & ~(size_t)4095;
-    if (end > begin && end <= f->bytes.len) madvise((void *)(uintptr_t)(f->bytes.ptr + begin), end - begin, MADV_DONTNEED);
+    if (end > begin && end <= f->bytes.len)
+        madvise((void *)(uintptr_t)(f->bytes.ptr + begin), end - begin, MADV_DONTNEED);
 }
 
 void nigh_file_close(nigh_file *f) {

@@ -12,7 +12,8 @@ typedef struct nigh_pool nigh_pool;
 /* worker: 0..nigh_pool_size()-1, for scratch memory of one's own. */
 typedef void nigh_pool_fn(void *ud, size_t worker, size_t begin, size_t end);
 
-/* threads: 0 = one for each core this process may use; 1 gives a pool without extra threads. NULL when out of memory. */
+/* threads: 0 = one for each core this process may use; 1 gives a pool without extra threads. NULL when out of memory.
+ */
 nigh_pool *nigh_pool_new(size_t threads);
 void nigh_pool_free(nigh_pool *p);
 size_t nigh_pool_size(const nigh_pool *p);      /* 1 for NULL */

@@ -1,7 +1,8 @@
 /* unicode.c - questions about one letter, answered by binary search in tables of runs.
  * A run table costs 13 KB instead of the 60 KB and more of a two-level table, and about 12 steps for a letter outside
  * ASCII; callers on a fast path keep a table of the 128 ASCII letters of their own.
- *     category_runs:  | U+0000 Cc | U+0020 Zs | U+0021 Po | ...    the run of a letter is the last that begins at or before it */
+ *     category_runs:  | U+0000 Cc | U+0020 Zs | U+0021 Po | ...
+ * The run of a letter is the last that begins at or before it. */
 #include "base/unicode.h"
 #include "base/unicode_tables.h"
 
@@ -22,8 +23,8 @@ nigh_category nigh_unicode_category(uint32_t letter) {
 
 bool nigh_unicode_is_space(uint32_t letter) {
     if (letter < 0x80) return letter == ' ' || (letter >= '\t' && letter <= '\r');
-    return letter == 0x85 || letter == 0xa0 || letter == 0x1680 || (letter >= 0x2000 && letter <= 0x200a) || letter == 0x2028
-           || letter == 0x2029 || letter == 0x202f || letter == 0x205f || letter == 0x3000;
+    return letter == 0x85 || letter == 0xa0 || letter == 0x1680 || (letter >= 0x2000 && letter <= 0x200a)
+           || letter == 0x2028 || letter == 0x2029 || letter == 0x202f || letter == 0x205f || letter == 0x3000;
 }
 
 uint32_t nigh_unicode_lower(uint32_t letter) {

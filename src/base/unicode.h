@@ -29,8 +29,8 @@ static inline uint32_t nigh_unicode_mask(uint32_t letter) { return NIGH_BIT(nigh
 bool nigh_unicode_is_space(uint32_t letter);
 /* The lower-case letter, one for one (of the rare two-letter forms the first). */
 uint32_t nigh_unicode_lower(uint32_t letter);
-/* The canonical decomposition (NFD) without its marks: e for U+00E9, three jamo for a Hangul syllable, nothing for a mark.
- * Returns how many of out are filled, 0..3. Three letters of Kirat Rai (U+16D68..16D6A) stay whole. */
+/* The canonical decomposition (NFD) without its marks: e for U+00E9, three jamo for a Hangul syllable, nothing for a
+ * mark. Returns how many of out are filled, 0..3. Three letters of Kirat Rai (U+16D68..16D6A) stay whole. */
 size_t nigh_unicode_bare(uint32_t letter, uint32_t out[3]);
 
 #endif

@@ -55,8 +55,10 @@ static void head_norm_rows(void *ud, size_t worker, size_t begin, size_t end) {
     (void)worker;
     for (size_t t = begin; t < end; t++) {
         float *q = j->g->q + t * h->q_dim, *k = j->g->kk + t * h->kv_dim;
-        for (uint32_t i = 0; i < h->heads; i++) j->g->k->rmsnorm(q + i * h->head_dim, q + i * h->head_dim, j->w, h->head_dim, h->norm_eps);
-        for (uint32_t i = 0; i < h->kv_heads; i++) j->g->k->rmsnorm(k + i * h->head_dim, k + i * h->head_dim, j->b, h->head_dim, h->norm_eps);
+        for (uint32_t i = 0; i < h->heads; i++)
+            j->g->k->rmsnorm(q + i * h->head_dim, q + i * h->head_dim, j->w, h->head_dim, h->norm_eps);
+        for (uint32_t i = 0; i < h->kv_heads; i++)
+            j->g->k->rmsnorm(k + i * h->head_dim, k + i * h->head_dim, j->b, h->head_dim, h->norm_eps);
     }
 }
 
@@ -145,7 +147,8 @@ static void quantize_rows(void *ud, size_t worker, size_t begin, size_t end) {
 static void product_groups(const linear_job *j, const nigh_linear *p, size_t begin, size_t end) {
     size_t rows = p->w->rows, first = begin * NIGH_ROWS, last = nigh_min(end * NIGH_ROWS, rows);
     j->g->k->matmul(p->w, &j->acts, p->out, rows, begin, end);
-    for (size_t t = 0; p->bias && t < j->acts.count; t++) j->g->k->add(p->out + t * rows + first, p->bias + first, last - first);
+    for (size_t t = 0; p->bias && t < j->acts.count; t++)
+        j->g->k->add(p->out + t * rows + first, p->bias + first, last - first);
 }
 
 static void linear_groups(void *ud, size_t worker, size_t begin, size_t end) {
@@ -224,9 +227,11 @@ static void store_rows(void *ud, size_t worker, size_t begin, size_t end) {
             float *key = g->kk + t * h->kv_dim + i * dim;
             if (half) g->k->rope(key, c, n, half, adjacent);
             size_t pos = g->pos[t];
-            float *keys = nigh_session_keys(s->session, j->layer_idx, i) + pos / NIGH_ROWS * NIGH_ROWS * dim + pos % NIGH_ROWS;
+            float *keys =
+                nigh_session_keys(s->session, j->layer_idx, i) + pos / NIGH_ROWS * NIGH_ROWS * dim + pos % NIGH_ROWS;
             for (uint32_t d = 0; d < dim; d++) keys[d * NIGH_ROWS] = key[d];
-            memcpy(nigh_session_values(s->session, j->layer_idx, i) + pos * dim, g->v + t * h->kv_dim + i * dim, dim * sizeof(float));
+            memcpy(nigh_session_values(s->session, j->layer_idx, i) + pos * dim, g->v + t * h->kv_dim + i * dim,
+                   dim * sizeof(float));
         }
     }
 }
@@ -240,12 +245,14 @@ void nigh_graph_store(nigh_graph *g, uint32_t layer_idx, size_t table) {
 static float alibi_slope(const nigh_hparams *h, uint32_t head) {
     uint32_t power = 1;
     while (power * 2 <= h->heads) power *= 2;
-    float step = head < power ? 1.0f : 0.5f, exponent = head < power ? (float)(head + 1) : (float)(2 * (head - power) + 1);
+    float step = head < power ? 1.0f : 0.5f,
+          exponent = head < power ? (float)(head + 1) : (float)(2 * (head - power) + 1);
     return (float)nigh_pow64(2.0, -(double)(h->alibi_max * step * exponent) / (double)power);
 }
 
 /* What row t may see: [*begin, *end). */
-static void visible(const nigh_graph *g, const nigh_span *s, size_t t, uint32_t window, uint32_t *begin, uint32_t *end) {
+static void visible(const nigh_graph *g, const nigh_span *s, size_t t, uint32_t window, uint32_t *begin,
+                    uint32_t *end) {
     uint32_t pos = g->pos[t], last = s->pos + s->count, reach = window / 2;
     if (g->m->h.causal) {
         *end = pos + 1;
@@ -257,7 +264,8 @@ static void visible(const nigh_graph *g, const nigh_span *s, size_t t, uint32_t 
 }
 
 /* One tile of tokens and one key/value head with all query heads that share it. */
-static void attend_tile(const attend_job *j, const nigh_span *s, uint32_t first, uint32_t tokens, uint32_t kv_head, float *scratch) {
+static void attend_tile(const attend_job *j, const nigh_span *s, uint32_t first, uint32_t tokens, uint32_t kv_head,
+                        float *scratch) {
     const nigh_graph *g = j->g;
     const nigh_hparams *h = &g->m->h;
     enum { QUERIES_MAX = 128 };     /* not less than NIGH_GROUP_MAX and TILE_QUERIES */
@@ -276,10 +284,19 @@ static void attend_tile(const attend_job *j, const nigh_span *s, uint32_t first,
             if (h->alibi_max > 0) slope[n] = alibi_slope(h, head);
         }
     }
-    const nigh_attn a = {
-        .count = n, .head_dim = h->head_dim, .q = q, .out = out, .begin = begin, .end = end, .pos = pos,
-        .slope = h->alibi_max > 0 ? slope : NULL, .softcap = h->attn_softcap, .k = nigh_session_keys(s->session, j->layer_idx, kv_head),
-        .v = nigh_session_values(s->session, j->layer_idx, kv_head), .v_stride = h->head_dim, .scratch = scratch };
+    const nigh_attn a = { .count = n,
+                          .head_dim = h->head_dim,
+                          .q = q,
+                          .out = out,
+                          .begin = begin,
+                          .end = end,
+                          .pos = pos,
+                          .slope = h->alibi_max > 0 ? slope : NULL,
+                          .softcap = h->attn_softcap,
+                          .k = nigh_session_keys(s->session, j->layer_idx, kv_head),
+                          .v = nigh_session_values(s->session, j->layer_idx, kv_head),
+                          .v_stride = h->head_dim,
+                          .scratch = scratch };
     g->k->attend(&a);
 }
 
@@ -294,7 +311,8 @@ static void attend_jobs(void *ud, size_t worker, size_t begin, size_t end) {
         for (size_t n = nigh_max(begin, before); n < nigh_min(end, before + jobs); n++) {
             size_t tile = (n - before) / heads, first = tile * j->tile_tokens;
             uint32_t tokens = (uint32_t)nigh_min(j->tile_tokens, s->count - first);
-            attend_tile(j, s, s->first + (uint32_t)first, tokens, (uint32_t)((n - before) % heads), g->scores + worker * g->scores_stride);
+            attend_tile(j, s, s->first + (uint32_t)first, tokens, (uint32_t)((n - before) % heads),
+                        g->scores + worker * g->scores_stride);
         }
         before += jobs;
     }

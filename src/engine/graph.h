@@ -42,7 +42,8 @@ void nigh_graph_linear(nigh_graph *g, const float *in, const nigh_linear *produc
 /* The same for `rows` rows of an input that is not the batch (the output matrix). */
 void nigh_graph_linear_rows(nigh_graph *g, const float *in, uint32_t rows, const nigh_linear *products, size_t count);
 
-void nigh_graph_rmsnorm(nigh_graph *g, float *out, const float *in, const float *w);        /* [T][embed]; out may be in */
+/* [T][embed]; out may be in */
+void nigh_graph_rmsnorm(nigh_graph *g, float *out, const float *in, const float *w);
 void nigh_graph_layernorm(nigh_graph *g, float *x, const float *w, const float *b);         /* [T][embed] in place */
 /* RMS norm of each head of q and k by itself: w of [head_dim]. */
 void nigh_graph_head_norm(nigh_graph *g, const float *q_norm, const float *k_norm);
@@ -51,8 +52,8 @@ void nigh_graph_wide_norm(nigh_graph *g, const float *q_norm, const float *k_nor
 void nigh_graph_add(nigh_graph *g, float *x, const float *y);                               /* x += y, [T][embed] */
 void nigh_graph_scale(nigh_graph *g, float *x, float by, size_t width);                     /* [T][width] */
 
-/* Rotates q and k by table `table` (none for models without; longrope picks by the session's room), then puts k and v into
- * the sessions' caches. */
+/* Rotates q and k by table `table` (none for models without; longrope picks by the session's room), then puts k and v
+ * into the sessions' caches. */
 void nigh_graph_store(nigh_graph *g, uint32_t layer_idx, size_t table);
 /* att = softmax(q K^T) V for what each token may see; window 0: everything before it (or all, when not causal).
  * q must carry the factor 1/sqrt(head_dim) already. */

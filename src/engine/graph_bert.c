@@ -29,7 +29,8 @@ static void layer(nigh_graph *g, uint32_t i) {
     nigh_graph_wo(g, l);                                                    /* y:   [T][embed]                   */
     nigh_graph_add(g, g->x, g->y);
     nigh_graph_layernorm(g, g->x, l->attn_out_norm, l->attn_out_norm_bias);
-    if (g->m->arch->flags & NIGH_ARCH_GATE) nigh_graph_ffn(g, l, g->x, g->m->arch->flags & NIGH_ARCH_ALIBI ? NIGH_ACT_GELU : NIGH_ACT_SILU);
+    if (g->m->arch->flags & NIGH_ARCH_GATE)
+        nigh_graph_ffn(g, l, g->x, g->m->arch->flags & NIGH_ARCH_ALIBI ? NIGH_ACT_GELU : NIGH_ACT_SILU);
     else {
         nigh_graph_linear(g, g->x, &(nigh_linear){ &l->up, l->bup, g->up }, 1);         /* up: [T][ffn]          */
         nigh_graph_gelu(g, g->up);
@@ -43,13 +44,22 @@ static void end(nigh_graph *g) { memcpy(g->xn, g->x, (size_t)g->count * g->m->h.
 
 #define BERT_FLAGS (NIGH_ARCH_ENCODER | NIGH_ARCH_LAYER_NORM)
 
-const nigh_arch nigh_arch_bert = {
-    .name = "bert", .begin = begin, .layer = layer, .end = end,
-    .flags = BERT_FLAGS | NIGH_ARCH_LEARNED_POS | NIGH_ARCH_QKV_BIAS | NIGH_ARCH_OUT_BIAS | NIGH_ARCH_UP_BIAS | NIGH_ARCH_DOWN_BIAS };
+const nigh_arch nigh_arch_bert = { .name = "bert",
+                                   .begin = begin,
+                                   .layer = layer,
+                                   .end = end,
+                                   .flags = BERT_FLAGS | NIGH_ARCH_LEARNED_POS | NIGH_ARCH_QKV_BIAS
+                                            | NIGH_ARCH_OUT_BIAS | NIGH_ARCH_UP_BIAS | NIGH_ARCH_DOWN_BIAS };
 
-const nigh_arch nigh_arch_nomic_bert = {
-    .name = "nomic-bert", .begin = begin, .layer = layer, .end = end, .flags = BERT_FLAGS | NIGH_ARCH_ROPE | NIGH_ARCH_GATE };
+const nigh_arch nigh_arch_nomic_bert = { .name = "nomic-bert",
+                                         .begin = begin,
+                                         .layer = layer,
+                                         .end = end,
+                                         .flags = BERT_FLAGS | NIGH_ARCH_ROPE | NIGH_ARCH_GATE };
 
-const nigh_arch nigh_arch_jina_bert_v2 = {
-    .name = "jina-bert-v2", .begin = begin, .layer = layer, .end = end,
-    .flags = BERT_FLAGS | NIGH_ARCH_ALIBI | NIGH_ARCH_GATE | NIGH_ARCH_QKV_BIAS | NIGH_ARCH_OUT_BIAS | NIGH_ARCH_DOWN_BIAS };
+const nigh_arch nigh_arch_jina_bert_v2 = { .name = "jina-bert-v2",
+                                           .begin = begin,
+                                           .layer = layer,
+                                           .end = end,
+                                           .flags = BERT_FLAGS | NIGH_ARCH_ALIBI | NIGH_ARCH_GATE | NIGH_ARCH_QKV_BIAS
+                                                    | NIGH_ARCH_OUT_BIAS | NIGH_ARCH_DOWN_BIAS };

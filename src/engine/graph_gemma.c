@@ -43,7 +43,9 @@ static void end(nigh_graph *g) { nigh_graph_rmsnorm(g, g->xn, g->x, g->m->output
 
 #define GEMMA_FLAGS (NIGH_ARCH_ROPE | NIGH_ARCH_GATE | NIGH_ARCH_PRE_NORM | NIGH_ARCH_POST_NORM)
 
-const nigh_arch nigh_arch_gemma2 = { .name = "gemma2", .begin = begin, .layer = layer_gemma2, .end = end, .flags = GEMMA_FLAGS };
+const nigh_arch nigh_arch_gemma2 = {
+    .name = "gemma2", .begin = begin, .layer = layer_gemma2, .end = end, .flags = GEMMA_FLAGS
+};
 
 const nigh_arch nigh_arch_gemma3 = {
     .name = "gemma3", .begin = begin, .layer = layer_gemma3, .end = end,

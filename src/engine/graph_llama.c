@@ -23,8 +23,8 @@ const nigh_arch nigh_arch_llama = {
     .name = "llama", .layer = layer, .end = end,
     .flags = NIGH_ARCH_ROPE | NIGH_ARCH_ADJACENT | NIGH_ARCH_GATE | NIGH_ARCH_PRE_NORM };
 
-/* phi3 (Abdin et al. 2024) is the same walk: its fused matrices are taken apart when the file is read, it rotates halves, and it
- * may take other angles for long contexts (rope.c). */
+/* phi3 (Abdin et al. 2024) is the same walk: its fused matrices are taken apart when the file is read, it rotates
+ * halves, and it may take other angles for long contexts (rope.c). */
 const nigh_arch nigh_arch_phi3 = {
     .name = "phi3", .layer = layer, .end = end,
     .flags = NIGH_ARCH_ROPE | NIGH_ARCH_FUSED | NIGH_ARCH_GATE | NIGH_ARCH_PRE_NORM };

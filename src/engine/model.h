@@ -64,7 +64,8 @@ enum { /* nigh_arch.flags */
 };
 
 extern const nigh_arch nigh_arch_llama, nigh_arch_qwen2, nigh_arch_qwen3, nigh_arch_gemma2, nigh_arch_gemma3,
-    nigh_arch_gemma_embedding, nigh_arch_phi3, nigh_arch_olmo2, nigh_arch_bert, nigh_arch_nomic_bert, nigh_arch_jina_bert_v2;
+    nigh_arch_gemma_embedding, nigh_arch_phi3, nigh_arch_olmo2, nigh_arch_bert, nigh_arch_nomic_bert,
+    nigh_arch_jina_bert_v2;
 
 struct nigh_model {
     nigh_model_info info;

@@ -35,7 +35,11 @@ static size_t lay_out(nigh_runner *r, uint8_t *base) {
     const nigh_hparams *h = &r->m->h;
     size_t t = r->limit, widest = nigh_max(h->embed, nigh_max(h->q_dim, h->ffn)), half = h->rope_dims / 2, at = 0;
     nigh_graph *g = &r->g;
-#define PLACE(ptr, count) do { if (base) (ptr) = (void *)(base + at); at += nigh_round_up((count) * sizeof *(ptr), 64); } while (0)
+#define PLACE(ptr, count) \
+    do { \
+        if (base) (ptr) = (void *)(base + at); \
+        at += nigh_round_up((count) * sizeof *(ptr), 64); \
+    } while (0)
     PLACE(g->x, t * h->embed);
     PLACE(g->xn, t * h->embed);
     PLACE(g->y, t * h->embed);
@@ -67,9 +71,11 @@ size_t nigh_runner_bytes(const nigh_model *m, uint32_t batch_tokens) {
     return lay_out(&r, NULL);
 }
 
-nigh_status nigh_runner_new(nigh_runner **out, const nigh_model *m, nigh_pool *pool, uint32_t batch_tokens, nigh_err *err) {
+nigh_status nigh_runner_new(nigh_runner **out, const nigh_model *m, nigh_pool *pool, uint32_t batch_tokens,
+                            nigh_err *err) {
     *out = NULL;
-    if (batch_tokens > BATCH_MAX) return nigh_failf(err, NIGH_ERANGE, 0, "a batch of %u tokens is more than %d", batch_tokens, BATCH_MAX);
+    if (batch_tokens > BATCH_MAX)
+        return nigh_failf(err, NIGH_ERANGE, 0, "a batch of %u tokens is more than %d", batch_tokens, BATCH_MAX);
     nigh_runner *r = nigh_alloc(1, sizeof *r);
     if (!r) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for a runner");
     r->m = m;
@@ -77,7 +83,8 @@ nigh_status nigh_runner_new(nigh_runner **out, const nigh_model *m, nigh_pool *p
     r->block_bytes = lay_out(r, NULL);
     r->block = nigh_os_pages_take(r->block_bytes);
     if (!r->block) {
-        nigh_status st = nigh_failf(err, NIGH_ENOMEM, 0, "a batch of %u tokens needs %zu MiB, which cannot be had", r->limit, r->block_bytes >> 20);
+        nigh_status st = nigh_failf(err, NIGH_ENOMEM, 0, "a batch of %u tokens needs %zu MiB, which cannot be had",
+                                    r->limit, r->block_bytes >> 20);
         nigh_free(r);
         return st;
     }
@@ -124,12 +131,16 @@ static void rotation_rows(void *ud, size_t worker, size_t begin, size_t end) {
 }
 
 static nigh_status need_scores(nigh_runner *r, size_t keys, nigh_err *err) {
-    size_t floats = nigh_graph_scores_floats(r->m, (uint32_t)nigh_max(keys, 512)), workers = nigh_pool_size(r->g.pool), bytes;
+    size_t floats = nigh_graph_scores_floats(r->m, (uint32_t)nigh_max(keys, 512)),
+           workers = nigh_pool_size(r->g.pool), bytes;
     if (floats <= r->g.scores_stride) return NIGH_OK;
     floats = nigh_max(floats, 2 * r->g.scores_stride);
-    if (!nigh_mul(floats, workers * sizeof(float), &bytes)) return nigh_fail(err, NIGH_ERANGE, 0, "the text is too long for this machine");
+    if (!nigh_mul(floats, workers * sizeof(float), &bytes))
+        return nigh_fail(err, NIGH_ERANGE, 0, "the text is too long for this machine");
     float *scores = nigh_os_pages_take(bytes);
-    if (!scores) return nigh_failf(err, NIGH_ENOMEM, 0, "attention over %zu tokens needs %zu MiB, which cannot be had", keys, bytes >> 20);
+    if (!scores)
+        return nigh_failf(err, NIGH_ENOMEM, 0, "attention over %zu tokens needs %zu MiB, which cannot be had", keys,
+                          bytes >> 20);
     nigh_os_pages_give(r->g.scores, r->scores_bytes);
     r->g.scores = scores;
     r->g.scores_stride = floats;
@@ -144,7 +155,8 @@ static nigh_status walk(nigh_runner *r, nigh_err *err) {
     if (r->m->h.rope_dims) nigh_pool_run(pool, rotation_rows, g, g->count, 8);
     if (r->m->arch->begin) r->m->arch->begin(g);
     for (uint32_t i = 0; i < r->m->h.layers; i++) {
-        if (atomic_exchange_explicit(&r->cancel, false, memory_order_relaxed)) return nigh_fail(err, NIGH_ECANCEL, 0, "stopped by the caller");
+        if (atomic_exchange_explicit(&r->cancel, false, memory_order_relaxed))
+            return nigh_fail(err, NIGH_ECANCEL, 0, "stopped by the caller");
         r->m->arch->layer(g, i);
     }
     r->m->arch->end(g);                                                     /* xn: [T][embed] */
@@ -189,10 +201,13 @@ static nigh_status check_item(const nigh_runner *r, const nigh_batch_item *item,
     if (item->count == 0) return nigh_fail(err, NIGH_EINVAL, 0, "no tokens to evaluate");
     if (s->in_batch) return nigh_fail(err, NIGH_EINVAL, 0, "a session stands in the batch twice");
     if (item->count > s->limit - s->count)
-        return nigh_failf(err, NIGH_ERANGE, 0, "the context is full: it has room for %u tokens, %u are used and %u more were asked for", s->limit, s->count, item->count);
+        return nigh_failf(err, NIGH_ERANGE, 0,
+                          "the context is full: it has room for %u tokens, %u are used and %u more were asked for",
+                          s->limit, s->count, item->count);
     for (uint32_t i = 0; i < item->count; i++)
         if (item->tokens[i] < 0 || (uint32_t)item->tokens[i] >= r->m->h.vocab)
-            return nigh_failf(err, NIGH_EINVAL, i, "token %d does not exist; the vocabulary has %u", (int)item->tokens[i], r->m->h.vocab);
+            return nigh_failf(err, NIGH_EINVAL, i, "token %d does not exist; the vocabulary has %u",
+                              (int)item->tokens[i], r->m->h.vocab);
     return NIGH_OK;
 }
 
@@ -205,7 +220,8 @@ static void put_item(nigh_runner *r, const nigh_batch_item *item) {
         r->ids[row] = item->tokens[i];
         r->pos[row] = s->count + i;
         if (item->logits && (item->all_logits || i == last))
-            r->wanted[r->wanted_count++] = (wanted){ row, item->logits + (item->all_logits ? (size_t)i * r->m->h.vocab : 0) };
+            r->wanted[r->wanted_count++] =
+                (wanted){ row, item->logits + (item->all_logits ? (size_t)i * r->m->h.vocab : 0) };
     }
     g->count += item->count;
 }
@@ -221,7 +237,8 @@ static nigh_status gather(nigh_runner *r, const nigh_batch_item *items, size_t c
     g->spans = r->spans;
     for (size_t i = 0; i < count; i++) {
         NIGH_TRY(check_item(r, &items[i], err));
-        if (items[i].count > r->limit - g->count) return nigh_failf(err, NIGH_ERANGE, 0, "the batch has more than %u tokens", r->limit);
+        if (items[i].count > r->limit - g->count)
+            return nigh_failf(err, NIGH_ERANGE, 0, "the batch has more than %u tokens", r->limit);
         items[i].session->in_batch = true;
         keys = nigh_max(keys, (size_t)items[i].session->count + items[i].count);
         put_item(r, &items[i]);
@@ -238,7 +255,8 @@ static nigh_status eval(nigh_runner *r, nigh_err *err) {
 
 nigh_status nigh_runner_eval(nigh_runner *r, const nigh_batch_item *items, size_t count, nigh_err *err) {
     if (count == 0 || count > r->limit) return nigh_failf(err, NIGH_EINVAL, 0, "a batch has 1 to %u items", r->limit);
-    if (r->m->info.encoder) return nigh_fail(err, NIGH_EINVAL, 0, "this model gives vectors, not text; ask for embeddings");
+    if (r->m->info.encoder)
+        return nigh_fail(err, NIGH_EINVAL, 0, "this model gives vectors, not text; ask for embeddings");
     for (size_t i = 0; i < count; i++) items[i].session->in_batch = false;
     nigh_status st = gather(r, items, count, err);
     if (st == NIGH_OK) st = eval(r, err);
@@ -252,13 +270,17 @@ nigh_status nigh_runner_eval(nigh_runner *r, const nigh_batch_item *items, size_
     return NIGH_OK;
 }
 
-nigh_status nigh_runner_prompt(nigh_runner *r, nigh_session *s, const int32_t *tokens, uint32_t count, float *logits, nigh_err *err) {
+nigh_status nigh_runner_prompt(nigh_runner *r, nigh_session *s, const int32_t *tokens, uint32_t count, float *logits,
+                               nigh_err *err) {
     if (count == 0) return nigh_fail(err, NIGH_EINVAL, 0, "the prompt is empty");
     if (count > s->limit)
-        return nigh_failf(err, NIGH_ERANGE, 0, "the prompt has %u tokens, but the context has room for %u", count, s->limit);
+        return nigh_failf(err, NIGH_ERANGE, 0, "the prompt has %u tokens, but the context has room for %u", count,
+                          s->limit);
     for (uint32_t at = nigh_session_reuse(s, tokens, count); at < count;) {
         uint32_t piece = (uint32_t)nigh_min(r->limit, count - at);
-        nigh_batch_item item = { .session = s, .tokens = tokens + at, .count = piece, .logits = at + piece == count ? logits : NULL };
+        nigh_batch_item item = {
+            .session = s, .tokens = tokens + at, .count = piece, .logits = at + piece == count ? logits : NULL
+        };
         NIGH_TRY(nigh_runner_eval(r, &item, 1, err));
         at += piece;
     }
@@ -271,7 +293,10 @@ static void pool_rows(const nigh_runner *r, nigh_pooling pooling, uint32_t count
     const nigh_graph *g = &r->g;
     size_t embed = r->m->h.embed, bytes = embed * sizeof *out;
     if (pooling == NIGH_POOL_NONE) { memcpy(out, g->xn, count * bytes); return; }
-    if (pooling != NIGH_POOL_MEAN) { memcpy(out, g->xn + (pooling == NIGH_POOL_LAST ? count - 1 : 0) * embed, bytes); return; }
+    if (pooling != NIGH_POOL_MEAN) {
+        memcpy(out, g->xn + (pooling == NIGH_POOL_LAST ? count - 1 : 0) * embed, bytes);
+        return;
+    }
     memset(out, 0, bytes);
     for (uint32_t t = 0; t < count; t++) g->k->add(out, g->xn + t * embed, embed);
     g->k->scale(out, 1.0f / (float)count, embed);

@@ -7,8 +7,9 @@ static size_t cache_layers(const nigh_model *m) { return m->arch->flags & NIGH_A
 
 static bool cache_bytes(const nigh_model *m, uint32_t limit, size_t *out) {
     size_t positions = nigh_round_up(limit, NIGH_ROWS), per_position, heads;
-    return nigh_mul(cache_layers(m), m->h.kv_heads, &heads) && nigh_mul(heads, 2 * (size_t)m->h.head_dim * sizeof(float), &per_position)
-        && nigh_mul(positions, per_position, out);
+    return nigh_mul(cache_layers(m), m->h.kv_heads, &heads)
+           && nigh_mul(heads, 2 * (size_t)m->h.head_dim * sizeof(float), &per_position)
+           && nigh_mul(positions, per_position, out);
 }
 
 size_t nigh_session_bytes(const nigh_model *m, uint32_t context_tokens) {
@@ -20,7 +21,8 @@ size_t nigh_session_bytes(const nigh_model *m, uint32_t context_tokens) {
 nigh_status nigh_session_make(nigh_session **out, const nigh_model *m, uint32_t limit, nigh_err *err) {
     size_t bytes;
     *out = NULL;
-    if (!cache_bytes(m, limit, &bytes)) return nigh_fail(err, NIGH_ERANGE, 0, "the context is too long for this machine");
+    if (!cache_bytes(m, limit, &bytes))
+        return nigh_fail(err, NIGH_ERANGE, 0, "the context is too long for this machine");
     nigh_session *s = nigh_alloc(1, sizeof *s);
     if (!s) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for a session");
     *s = (nigh_session){ .m = m, .limit = limit, .cache_layers = (uint32_t)cache_layers(m), .cache_bytes = bytes };
@@ -30,13 +32,17 @@ nigh_status nigh_session_make(nigh_session **out, const nigh_model *m, uint32_t 
     s->cache = nigh_os_pages_take(bytes);
     if (s->tokens && s->cache) { *out = s; return NIGH_OK; }
     nigh_session_free(s);
-    return nigh_failf(err, NIGH_ENOMEM, 0, "a session of %u tokens needs %zu MiB, which cannot be had; ask for a shorter context", limit, bytes >> 20);
+    return nigh_failf(err, NIGH_ENOMEM, 0,
+                      "a session of %u tokens needs %zu MiB, which cannot be had; ask for a shorter context", limit,
+                      bytes >> 20);
 }
 
 nigh_status nigh_session_new(nigh_session **out, const nigh_model *m, uint32_t context_tokens, nigh_err *err) {
     *out = NULL;
     if (context_tokens > m->h.context)
-        return nigh_failf(err, NIGH_ERANGE, 0, "a context of %u tokens is more than the %u that this model was made for", context_tokens, m->h.context);
+        return nigh_failf(err, NIGH_ERANGE, 0,
+                          "a context of %u tokens is more than the %u that this model was made for", context_tokens,
+                          m->h.context);
     return nigh_session_make(out, m, context_tokens ? context_tokens : m->h.context, err);
 }
 

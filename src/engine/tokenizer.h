@@ -25,14 +25,16 @@ NIGH_CHECK nigh_status nigh_tokenizer_open(nigh_tokenizer **out, const nigh_gguf
 void nigh_tokenizer_close(nigh_tokenizer *t);
 
 /* Appends the ids of text. Any bytes are accepted; what is no UTF-8 becomes byte tokens or the unknown token. */
-NIGH_CHECK nigh_status nigh_tokenizer_encode(const nigh_tokenizer *t, nigh_str text, nigh_encode_opts o, nigh_ids *out, nigh_err *err);
+NIGH_CHECK nigh_status nigh_tokenizer_encode(const nigh_tokenizer *t, nigh_str text, nigh_encode_opts o,
+                                             nigh_ids *out, nigh_err *err);
 
-/* Appends the bytes of one token, as they stand in running text (a piece of a UTF-8 letter is possible). special: also print
- * control tokens (else they give nothing). Ids out of range give nothing. */
+/* Appends the bytes of one token, as they stand in running text (a piece of a UTF-8 letter is possible). special:
+ * also print control tokens (else they give nothing). Ids out of range give nothing. */
 NIGH_CHECK nigh_status nigh_tokenizer_piece(const nigh_tokenizer *t, int32_t id, bool special, nigh_buf *out);
-/* The text of a list of ids (SentencePiece: without the leading space that encoding adds; WordPiece: "##" joined, spaces between
- * words; clean_up_spaces as the file asks for). */
-NIGH_CHECK nigh_status nigh_tokenizer_decode(const nigh_tokenizer *t, const int32_t *ids, size_t count, bool special, nigh_buf *out);
+/* The text of a list of ids (SentencePiece: without the leading space that encoding adds; WordPiece: "##" joined,
+ * spaces between words; clean_up_spaces as the file asks for). */
+NIGH_CHECK nigh_status nigh_tokenizer_decode(const nigh_tokenizer *t, const int32_t *ids, size_t count, bool special,
+                                             nigh_buf *out);
 
 /* A stream of tokens to whole UTF-8 letters: what is incomplete is held back (at most 3 bytes). */
 typedef struct { char held[4]; uint8_t held_len; bool started; } nigh_detok;

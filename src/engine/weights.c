@@ -27,7 +27,8 @@ typedef struct {
 
 static const nigh_gguf_tensor *find(loader *l, const char *name, bool required) {
     const nigh_gguf_tensor *t = nigh_gguf_tensor_find(l->g, nigh_str_of(name));
-    if (!t && required && l->status == NIGH_OK) l->status = nigh_failf(l->err, NIGH_EDATA, 0, "tensor %s is missing", name);
+    if (!t && required && l->status == NIGH_OK)
+        l->status = nigh_failf(l->err, NIGH_EDATA, 0, "tensor %s is missing", name);
     if (t) l->seen[t - l->g->tensors] = true;
     return l->status == NIGH_OK ? t : NULL;
 }
@@ -35,7 +36,10 @@ static const nigh_gguf_tensor *find(loader *l, const char *name, bool required) 
 static bool take(loader *l, size_t bytes, void **out) {
     size_t sum;
     *out = NULL;
-    if (!nigh_add(l->bytes, nigh_round_up(bytes, 64), &sum)) { l->status = nigh_fail(l->err, NIGH_ERANGE, 0, "the weights are too large"); return false; }
+    if (!nigh_add(l->bytes, nigh_round_up(bytes, 64), &sum)) {
+        l->status = nigh_fail(l->err, NIGH_ERANGE, 0, "the weights are too large");
+        return false;
+    }
     if (l->placing) *out = (uint8_t *)l->m->weights + l->bytes;
     assert(!l->placing || sum <= l->m->weights_bytes);
     l->bytes = sum;
@@ -44,12 +48,14 @@ static bool take(loader *l, size_t bytes, void **out) {
 
 /* Rows first..first+rows-1 of a tensor that has `total` rows. */
 static void place_rows(loader *l, nigh_mat *mat, const nigh_gguf_tensor *t, size_t first, size_t rows) {
-    size_t cols = (size_t)t->dims[0], group = nigh_mat_group_bytes(t->type, cols), groups = (rows + NIGH_ROWS - 1) / NIGH_ROWS;
+    size_t cols = (size_t)t->dims[0], group = nigh_mat_group_bytes(t->type, cols),
+           groups = (rows + NIGH_ROWS - 1) / NIGH_ROWS;
     size_t bytes;
     void *data;
     const nigh_type_info *info = nigh_type_find((uint32_t)t->type);
     if (!info || group == 0 || !nigh_mul(group, groups, &bytes)) {
-        l->status = nigh_failf(l->err, NIGH_ENOSUP, t->at, "tensor %.*s: type %s cannot be used for a matrix", (int)t->name.len, t->name.ptr, nigh_type_name((uint32_t)t->type));
+        l->status = nigh_failf(l->err, NIGH_ENOSUP, t->at, "tensor %.*s: type %s cannot be used for a matrix",
+                               (int)t->name.len, t->name.ptr, nigh_type_name((uint32_t)t->type));
         return;
     }
     if (!take(l, bytes, &data)) return;
@@ -61,10 +67,12 @@ static void place_rows(loader *l, nigh_mat *mat, const nigh_gguf_tensor *t, size
 }
 
 static bool has_shape(loader *l, const nigh_gguf_tensor *t, uint64_t cols, uint64_t rows) {
-    bool ok = t->dims[0] == cols && t->dims[1] == rows && t->dims[2] == 1 && t->dims[3] == 1 && t->dim_count <= (rows == 1 ? 4u : 2u);
+    bool ok = t->dims[0] == cols && t->dims[1] == rows && t->dims[2] == 1 && t->dims[3] == 1
+              && t->dim_count <= (rows == 1 ? 4u : 2u);
     if (ok) return true;
-    l->status = nigh_failf(l->err, NIGH_EDATA, t->at, "tensor %.*s has shape [%llu][%llu], not [%llu][%llu]", (int)t->name.len, t->name.ptr,
-                           (unsigned long long)t->dims[1], (unsigned long long)t->dims[0], (unsigned long long)rows, (unsigned long long)cols);
+    l->status = nigh_failf(l->err, NIGH_EDATA, t->at, "tensor %.*s has shape [%llu][%llu], not [%llu][%llu]",
+                           (int)t->name.len, t->name.ptr, (unsigned long long)t->dims[1],
+                           (unsigned long long)t->dims[0], (unsigned long long)rows, (unsigned long long)cols);
     return false;
 }
 
@@ -79,7 +87,8 @@ static void bind_vec(loader *l, const char *name, const float **out, size_t coun
     void *data;
     if (!t || !has_shape(l, t, count, 1)) return;
     if (t->type != NIGH_TYPE_F32 && t->type != NIGH_TYPE_F16 && t->type != NIGH_TYPE_BF16) {
-        l->status = nigh_failf(l->err, NIGH_EDATA, t->at, "tensor %s is %s; a vector must be F32, F16 or BF16", name, nigh_type_name((uint32_t)t->type));
+        l->status = nigh_failf(l->err, NIGH_EDATA, t->at, "tensor %s is %s; a vector must be F32, F16 or BF16", name,
+                               nigh_type_name((uint32_t)t->type));
         return;
     }
     if (!take(l, count * sizeof(float), &data) || !l->placing) return;
@@ -175,7 +184,8 @@ static void bind_all(loader *l) {
         if (!(f & NIGH_ARCH_ENCODER)) bind_mat(l, "output.weight", &m->output, h->vocab, h->embed, false);
     }
     if (f & NIGH_ARCH_LEARNED_POS) bind_mat(l, "position_embd.weight", &m->position_embd, h->context, h->embed, true);
-    static const char *const tables[] = { "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight" };
+    static const char *const tables[] = { "rope_freqs.weight", "rope_factors_short.weight",
+                                          "rope_factors_long.weight" };
     for (size_t i = 0; i < NIGH_COUNT(tables); i++) (void)find(l, tables[i], false);    /* rope.c reads them */
     for (uint32_t i = 0; i < h->layers && l->status == NIGH_OK; i++) bind_layer(l, i);
 }
@@ -185,8 +195,9 @@ static nigh_status refuse_unknown(const loader *l) {
     for (size_t i = 0; i < l->g->tensor_count; i++) {
         const nigh_gguf_tensor *t = &l->g->tensors[i];
         if (!l->seen[i])
-            return nigh_failf(l->err, NIGH_ENOSUP, t->at, "tensor %.*s has no place in a model of architecture %s with %u layers", (int)t->name.len, t->name.ptr,
-                              l->m->arch->name, l->m->h.layers);
+            return nigh_failf(l->err, NIGH_ENOSUP, t->at,
+                              "tensor %.*s has no place in a model of architecture %s with %u layers",
+                              (int)t->name.len, t->name.ptr, l->m->arch->name, l->m->h.layers);
     }
     return NIGH_OK;
 }
@@ -208,7 +219,8 @@ static void pack_groups(void *ud, size_t worker, size_t begin, size_t end) {
 static void count_parameters(nigh_model *m, const nigh_gguf *g, bool tied) {
     m->info.parameters = 0;
     for (size_t i = 0; i < g->tensor_count; i++)
-        m->info.parameters += g->tensors[i].dims[0] * g->tensors[i].dims[1] * g->tensors[i].dims[2] * g->tensors[i].dims[3];
+        m->info.parameters +=
+            g->tensors[i].dims[0] * g->tensors[i].dims[1] * g->tensors[i].dims[2] * g->tensors[i].dims[3];
     m->info.weight_bytes = m->weights_bytes;
     size_t embd_bytes = (m->token_embd.rows + NIGH_ROWS - 1) / NIGH_ROWS * m->token_embd.group_bytes;
     m->info.decode_bytes = m->weights_bytes - (tied ? 0 : embd_bytes);
@@ -219,7 +231,10 @@ nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh_pool *pool
     m->layers = nigh_alloc(m->h.layers, sizeof *m->layers);
     l.jobs = nigh_alloc(JOBS_MAX, sizeof *l.jobs);
     l.seen = nigh_alloc(g->tensor_count, sizeof *l.seen);
-    if (!m->layers || !l.jobs || !l.seen) { l.status = nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the layer table"); goto done; }
+    if (!m->layers || !l.jobs || !l.seen) {
+        l.status = nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the layer table");
+        goto done;
+    }
     bind_all(&l);
     if (l.status == NIGH_OK) l.status = refuse_unknown(&l);
     if (l.status != NIGH_OK) goto done;

@@ -32,17 +32,18 @@ typedef struct {
     const uint8_t *data;
 } nigh_mat;
 
-/* Bytes of one packed group of 16 rows of `cols` columns (a multiple of 64); 0 when the type is not known or cols does not fit
- * the type's block. cols < 2^31. */
+/* Bytes of one packed group of 16 rows of `cols` columns (a multiple of 64); 0 when the type is not known or cols
+ * does not fit the type's block. cols < 2^31. */
 size_t nigh_mat_group_bytes(nigh_type type, size_t cols);
-/* Packs rows first..first+15 (fewer at the end) of a GGUF matrix into one group. src: the whole matrix as it stands in the file. */
+/* Packs rows first..first+15 (fewer at the end) of a GGUF matrix into one group. src: the whole matrix as it stands
+ * in the file. */
 void nigh_mat_pack(nigh_type type, size_t rows, size_t cols, const uint8_t *src, size_t group_idx, uint8_t *dst);
 /* One row as f32, from the packed form: the same values that nigh_dequantize gives. out: [cols] */
 void nigh_mat_row(const nigh_mat *m, size_t row, float *out);
 
 /* Activations of `count` tokens. x is used by f32/f16/bf16 weights, q/scale/sum by quantised ones.
- * A block of 32: scale = max|x| / 127, q = round-half-even(x * (127 / max|x|)); all 0 when max is below 2^-100. A NaN or an
- * infinity makes the scale NaN and every q 0. cols of quantised weights are a multiple of 32. */
+ * A block of 32: scale = max|x| / 127, q = round-half-even(x * (127 / max|x|)); all 0 when max is below 2^-100. A NaN
+ * or an infinity makes the scale NaN and every q 0. cols of quantised weights are a multiple of 32. */
 typedef struct {
     size_t cols, count;
     const float *x;                 /* [count][cols]                                                 */
@@ -52,8 +53,9 @@ typedef struct {
                                     /* [2b + 1] minus the sums of its halves, int16 each, first one low  */
 } nigh_acts;
 
-/* Attention of `count` queries that share one key/value head. Sums: score = sum over d in rising order; the softmax maximum is exact;
- * exp sums in 16 partials by key index mod 16; out = sum over keys in rising order, then one multiplication by 1/sum. */
+/* Attention of `count` queries that share one key/value head. Sums: score = sum over d in rising order; the softmax
+ * maximum is exact; exp sums in 16 partials by key index mod 16; out = sum over keys in rising order, then one
+ * multiplication by 1/sum. */
 typedef struct {
     size_t count;                   /* queries: several heads of a group, several tokens             */
     size_t head_dim;                /* a multiple of 8 is fast, any is right                         */
@@ -75,11 +77,11 @@ typedef struct nigh_kernels {
     /* Fills q, scale, sum of tokens begin..end-1 from x. */
     void (*quantize)(const nigh_acts *a, size_t begin, size_t end);
 
-    /* out[t * out_stride + r] for all tokens t of `a` and the rows r of groups begin..end-1 (rows past m->rows are not written).
-     * Quantised: for each block b of 32 columns in rising order
-     *     acc += (float)isum * (dw * da)         isum: exact int32 over the block, sub-scales of 16 included
-     *     acc += (float)msum * (mw * da)         only for types with a minimum (Q4_1 Q5_1 Q4_K Q5_K Q2_K)
-     * with dw, mw and the exact meaning of isum, msum per type in docs/format-packed.md. */
+    /* out[t * out_stride + r] for all tokens t of `a` and the rows r of groups begin..end-1 (rows past m->rows are
+     * not written). Quantised: for each block b of 32 columns in rising order acc += (float)isum * (dw * da) isum:
+     * exact int32 over the block, sub-scales of 16 included acc += (float)msum * (mw * da)         only for types
+     * with a minimum (Q4_1 Q5_1 Q4_K Q5_K Q2_K) with dw, mw and the exact meaning of isum, msum per type in
+     * docs/format-packed.md. */
     void (*matmul)(const nigh_mat *m, const nigh_acts *a, float *out, size_t out_stride, size_t begin, size_t end);
 
     /* out = x / rms(x) * w.  w may be NULL (all 1).  out may be x. */

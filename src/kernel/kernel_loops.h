@@ -111,8 +111,9 @@ static void loops_rope(float *x, const float *cosine, const float *sine, size_t 
     }
 }
 
-/* One block of activations. The largest size is found on the bits, where a NaN counts as larger than infinity: any of these
- * makes the scale NaN and all q 0, so that the product says NaN. Below 2^-100 the block counts as 0 (127 / max must be finite). */
+/* One block of activations. The largest size is found on the bits, where a NaN counts as larger than infinity: any of
+ * these makes the scale NaN and all q 0, so that the product says NaN. Below 2^-100 the block counts as 0 (127 / max
+ * must be finite). */
 static float quantize_block(const float *x, int8_t *q) {
     const float magic = 12582912.0f;            /* 1.5 * 2^23: adding it rounds half to even */
     uint32_t top = 0;

@@ -84,7 +84,8 @@ static inline double nigh_exp64(double x) {
     return p * fa * fb;
 }
 
-/* ln x to 2 ulp or so. -infinity at 0, NaN below. x = m 2^e with m in [sqrt 1/2, sqrt 2); ln m = 2 artanh((m-1)/(m+1)). */
+/* ln x to 2 ulp or so. -infinity at 0, NaN below. x = m 2^e with m in [sqrt 1/2, sqrt 2); ln m = 2
+ * artanh((m-1)/(m+1)). */
 static inline double nigh_log64(double x) {
     uint64_t u;
     int e = 0;

@@ -31,7 +31,8 @@ uint16_t nigh_f32_to_bf16(float f);         /* round half to even; NaN stays NaN
 
 /* `count` values (a multiple of the block) from file form to f32: exactly what the stored bits mean. */
 void nigh_dequantize(nigh_type type, const uint8_t *src, float *out, size_t count);
-/* f32 to F32, F16, BF16, Q8_0 or Q4_0, byte for byte what the reference quantiser of the format writes. False for other types. */
+/* f32 to F32, F16, BF16, Q8_0 or Q4_0, byte for byte what the reference quantiser of the format writes. False for
+ * other types. */
 bool nigh_quantize(nigh_type type, const float *x, uint8_t *dst, size_t count);
 
 #endif

@@ -1,5 +1,6 @@
-/* test_jsontestsuite.c - Nicolas Seriot's JSONTestSuite: every y_ file is taken, every n_ file refused. i_ files are left to the
- * implementation; ours is strict: it refuses invalid UTF-8, lone surrogates, a byte order mark, numbers beyond double and nesting over
+/* test_jsontestsuite.c - Nicolas Seriot's JSONTestSuite: every y_ file is taken, every n_ file refused. i_ files are
+ * left to the implementation; ours is strict: it refuses invalid UTF-8, lone surrogates, a byte order mark, numbers
+ * beyond double and nesting over
  * 64. Two choices of ours are stricter than the suite's y_ files, which are therefore named here: keys given twice. */
 #include <dirent.h>
 
@@ -7,10 +8,13 @@
 #include "base/os.h"
 #include "test.h"
 
-static const char *const refused_by_choice[] = { "y_object_duplicated_key.json", "y_object_duplicated_key_and_value.json" };
+static const char *const refused_by_choice[] = { "y_object_duplicated_key.json",
+                                                 "y_object_duplicated_key_and_value.json" };
 static const char *const taken_by_choice[] = {  /* the i_ files that we take; all other i_ are refused */
-    "i_number_double_huge_neg_exp.json", "i_number_real_underflow.json", "i_number_too_big_neg_int.json", "i_number_too_big_pos_int.json",
-    "i_number_very_big_negative_int.json" };
+                                               "i_number_double_huge_neg_exp.json", "i_number_real_underflow.json",
+                                               "i_number_too_big_neg_int.json", "i_number_too_big_pos_int.json",
+                                               "i_number_very_big_negative_int.json"
+};
 
 static bool listed(const char *const *list, size_t count, const char *name) {
     for (size_t i = 0; i < count; i++) if (strcmp(list[i], name) == 0) return true;

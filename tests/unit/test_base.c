@@ -7,8 +7,10 @@
 #include "test.h"
 
 static void test_str(void) {
-    const struct { nigh_str a, b; bool want; } cases[] = {
-        { NIGH_STR(""), NIGH_STR(""), true }, { NIGH_STR("ab"), NIGH_STR("abc"), false }, { NIGH_STR("a\0b"), NIGH_STR("a\0c"), false } };
+    const struct { nigh_str a, b; bool want;
+    } cases[] = { { NIGH_STR(""), NIGH_STR(""), true },
+                  { NIGH_STR("ab"), NIGH_STR("abc"), false },
+                  { NIGH_STR("a\0b"), NIGH_STR("a\0c"), false } };
     for (size_t i = 0; i < NIGH_COUNT(cases); i++) CHECK(nigh_str_eq(cases[i].a, cases[i].b) == cases[i].want);
     CHECK(nigh_str_find(NIGH_STR("aaab"), NIGH_STR("ab"), 0) == 2);
     CHECK(nigh_str_find(NIGH_STR("aaab"), NIGH_STR("b"), 3) == 3);
@@ -23,11 +25,13 @@ static void test_numbers(void) {
     double d = 0;
     CHECK(nigh_str_to_i64(NIGH_STR("-9223372036854775808"), &i) && i == INT64_MIN);
     CHECK(!nigh_str_to_i64(NIGH_STR("9223372036854775808"), &i));
-    CHECK(!nigh_str_to_i64(NIGH_STR(""), &i) && !nigh_str_to_i64(NIGH_STR("-"), &i) && !nigh_str_to_i64(NIGH_STR("1 "), &i));
+    CHECK(!nigh_str_to_i64(NIGH_STR(""), &i) && !nigh_str_to_i64(NIGH_STR("-"), &i)
+          && !nigh_str_to_i64(NIGH_STR("1 "), &i));
     CHECK(nigh_str_to_f64(NIGH_STR("0.7"), &d) && d == 0.7);
     CHECK(nigh_str_to_f64(NIGH_STR("-1.5e-3"), &d) && d == -1.5e-3);
     CHECK(nigh_str_to_f64(NIGH_STR("1e400"), &d) && d > 1e300);
-    CHECK(!nigh_str_to_f64(NIGH_STR("1."), &d) && !nigh_str_to_f64(NIGH_STR(".5"), &d) && !nigh_str_to_f64(NIGH_STR("nan"), &d));
+    CHECK(!nigh_str_to_f64(NIGH_STR("1."), &d) && !nigh_str_to_f64(NIGH_STR(".5"), &d)
+          && !nigh_str_to_f64(NIGH_STR("nan"), &d));
 }
 
 static void test_format(void) {
@@ -109,4 +113,5 @@ static void test_files(void) {
     CHECK(nigh_file_open(&f, "/", &err) == NIGH_EINVAL);
 }
 
-TEST_MAIN(T(test_str), T(test_numbers), T(test_format), T(test_buf), T(test_reader), T(test_memory), T(test_pool), T(test_files))
+TEST_MAIN(T(test_str), T(test_numbers), T(test_format), T(test_buf), T(test_reader), T(test_memory), T(test_pool),
+          T(test_files))

@@ -25,7 +25,8 @@ static void visit(void *ud, const char *id, gc_want want, const uint8_t *bytes, 
         tally.accepted++;
         const char *why = sane_gguf(&g);
         CHECK_MSG(!why, "%s: %s", id, why ? why : "");
-        CHECK_MSG(nigh_alloc_live_bytes() - live <= 8 * len, "%s: the tables take %zu bytes", id, nigh_alloc_live_bytes() - live);
+        CHECK_MSG(nigh_alloc_live_bytes() - live <= 8 * len, "%s: the tables take %zu bytes", id,
+                  nigh_alloc_live_bytes() - live);
         CHECK_MSG(want != GC_BAD_FILE, "%s was accepted", id);
         nigh_gguf_release(&g);
     } else {
@@ -33,7 +34,8 @@ static void visit(void *ud, const char *id, gc_want want, const uint8_t *bytes, 
         CHECK_MSG(status == NIGH_EDATA || status == NIGH_ENOSUP, "%s: status %d", id, status);
         CHECK_MSG(want == GC_BAD_FILE || want == GC_ANY, "%s was refused: %s", id, err.text);
         CHECK_MSG(err.code == status && err.text[0] && err.at <= len + 64 + 65536, "%s: no place or no words", id);
-        CHECK_MSG(g.values == NULL && g.tensors == NULL && g.value_count == 0, "%s: the failed parse left something", id);
+        CHECK_MSG(g.values == NULL && g.tensors == NULL && g.value_count == 0, "%s: the failed parse left something",
+                  id);
     }
     CHECK_MSG(nigh_alloc_live_bytes() == live, "%s leaks", id);
 }
@@ -156,7 +158,8 @@ static void test_getters(void) {
     const nigh_gguf_value *a;
     CHECK(nigh_gguf_u32(&g, NIGH_STR("u64"), &u, &err) == NIGH_OK && u == 7);
     CHECK(nigh_gguf_u32(&g, NIGH_STR("none"), &u, &err) == NIGH_ENOENT && u == 7 && strstr(err.text, "'none'"));
-    CHECK(nigh_gguf_u32(&g, NIGH_STR("i8"), &u, &err) == NIGH_EDATA && strstr(err.text, "'i8'") && err.at == nigh_gguf_find(&g, NIGH_STR("i8"))->at);
+    CHECK(nigh_gguf_u32(&g, NIGH_STR("i8"), &u, &err) == NIGH_EDATA && strstr(err.text, "'i8'")
+          && err.at == nigh_gguf_find(&g, NIGH_STR("i8"))->at);
     CHECK(nigh_gguf_u32(&g, NIGH_STR("big"), &u, &err) == NIGH_EDATA && u == 7);
     CHECK(nigh_gguf_u32(&g, NIGH_STR("f64"), &u, &err) == NIGH_EDATA);
     CHECK(nigh_gguf_f32(&g, NIGH_STR("f64"), &x, &err) == NIGH_OK && x == 1.5f);
@@ -169,7 +172,8 @@ static void test_getters(void) {
     CHECK(nigh_gguf_array(&g, NIGH_STR("i16s"), NIGH_GGUF_U32, &a, &err) == NIGH_OK && a->count == 2);
     CHECK(nigh_gguf_item_int(a, 0) == -1 && nigh_gguf_item_int(a, 1) == 3 && nigh_gguf_item_float(a, 0) == -1.0f);
     CHECK(nigh_gguf_array(&g, NIGH_STR("i16s"), NIGH_GGUF_STRING, &a, &err) == NIGH_EDATA);
-    CHECK(nigh_gguf_array(&g, NIGH_STR("u64s"), NIGH_GGUF_I32, &a, &err) == NIGH_OK && nigh_gguf_item_int(a, 0) == INT64_MAX);
+    CHECK(nigh_gguf_array(&g, NIGH_STR("u64s"), NIGH_GGUF_I32, &a, &err) == NIGH_OK
+          && nigh_gguf_item_int(a, 0) == INT64_MAX);
     nigh_gguf_release(&g);
     nigh_gguf_release(&g);
     gc_release(m);
@@ -230,7 +234,8 @@ static void test_sparse(void) {
     CHECK(fd >= 0);
     close(fd);
     gc_file *f = seed_file();
-    uint64_t rows = (1ull << 30) / 34, before = f->bytes.len - GC_VOCAB * 34; /* the last tensor needs no padding in the seed */
+    /* the last tensor needs no padding in the seed */
+    uint64_t rows = (1ull << 30) / 34, before = f->bytes.len - GC_VOCAB * 34;
     uint64_t whole = before + rows * 34;
     free_file(f);
     CHECK_MSG(parse_sparse(path, rows, 0, (off_t)whole, &err) == NIGH_OK, "%s", err.text);
@@ -332,7 +337,8 @@ static void test_rewrite(void) {
         nigh_alloc_fail_at(n, false);
         status = rewrite(&g, &again, &err);
         nigh_alloc_fail_at(0, false);
-        CHECK(status == NIGH_ENOMEM || (status == NIGH_OK && again.len == out.len && !memcmp(again.ptr, out.ptr, out.len)));
+        CHECK(status == NIGH_ENOMEM
+              || (status == NIGH_OK && again.len == out.len && !memcmp(again.ptr, out.ptr, out.len)));
         nigh_buf_release(&again);
         CHECK_MSG(nigh_alloc_live_bytes() == live, "allocation %llu leaks", (unsigned long long)n);
     }
@@ -379,7 +385,8 @@ static void test_write(void) {
     CHECK(nigh_gguf_string(&g, NIGH_STR("s"), &s, NULL) == NIGH_OK && nigh_str_eq(s, NIGH_STR("a\0b")));
     CHECK(nigh_gguf_array(&g, NIGH_STR("ss"), NIGH_GGUF_STRING, &a, NULL) == NIGH_OK && a->count == 2);
     CHECK(nigh_gguf_array(&g, NIGH_STR("is"), NIGH_GGUF_I32, &a, NULL) == NIGH_OK && nigh_gguf_item_int(a, 0) == -1);
-    CHECK(nigh_gguf_array(&g, NIGH_STR("fs"), NIGH_GGUF_F32, &a, NULL) == NIGH_OK && nigh_gguf_item_float(a, 0) == 0.25f);
+    CHECK(nigh_gguf_array(&g, NIGH_STR("fs"), NIGH_GGUF_F32, &a, NULL) == NIGH_OK
+          && nigh_gguf_item_float(a, 0) == 0.25f);
     const nigh_gguf_tensor *t = nigh_gguf_tensor_find(&g, NIGH_STR("t"));
     CHECK(t && t->at % 32 == 0 && t->bytes == 140 && t->dims[0] == 5 && t->dims[1] == 7);
     memcpy(&x, t->data + 136, 4);
@@ -389,11 +396,17 @@ static void test_write(void) {
 }
 
 static void test_write_refuses(void) {
-    const struct { const char *what, *words; uint64_t dims[2]; nigh_type type; const char *name; } bad[] = {
-        { "rows of 33", "'t': the shape", { 33, 1 }, NIGH_TYPE_Q8_0, "t" }, { "a dimension 0", "'t': the shape", { 32, 0 }, NIGH_TYPE_F32, "t" },
-        { "too large", "'t': the shape", { 1ull << 32, 1ull << 32 }, NIGH_TYPE_F32, "t" }, { "no name", "name", { 1, 1 }, NIGH_TYPE_F32, "" },
-        { "a type that is none", "'t': the shape", { 32, 1 }, (nigh_type)5, "t" },
-        { "a long name", "name", { 1, 1 }, NIGH_TYPE_F32, "1234567890123456789012345678901234567890123456789012345678901234x" } };
+    const struct { const char *what, *words; uint64_t dims[2]; nigh_type type; const char *name;
+    } bad[] = { { "rows of 33", "'t': the shape", { 33, 1 }, NIGH_TYPE_Q8_0, "t" },
+                { "a dimension 0", "'t': the shape", { 32, 0 }, NIGH_TYPE_F32, "t" },
+                { "too large", "'t': the shape", { 1ull << 32, 1ull << 32 }, NIGH_TYPE_F32, "t" },
+                { "no name", "name", { 1, 1 }, NIGH_TYPE_F32, "" },
+                { "a type that is none", "'t': the shape", { 32, 1 }, (nigh_type)5, "t" },
+                { "a long name",
+                  "name",
+                  { 1, 1 },
+                  NIGH_TYPE_F32,
+                  "1234567890123456789012345678901234567890123456789012345678901234x" } };
     for (size_t i = 0; i < NIGH_COUNT(bad); i++) {
         nigh_gguf_writer *w = nigh_gguf_writer_new();
         nigh_buf out = NIGH_BUF(1 << 16);
@@ -401,7 +414,8 @@ static void test_write_refuses(void) {
         static const float zeros[64];
         nigh_gguf_put_tensor(w, nigh_str_of(bad[i].name), bad[i].type, bad[i].dims, 2, zeros);
         nigh_gguf_put_u32(w, "later", 1);
-        CHECK_MSG(nigh_gguf_finish(w, &out, &err) != NIGH_OK && strstr(err.text, bad[i].words), "%s: %s", bad[i].what, err.text);
+        CHECK_MSG(nigh_gguf_finish(w, &out, &err) != NIGH_OK && strstr(err.text, bad[i].words), "%s: %s", bad[i].what,
+                  err.text);
         nigh_gguf_writer_free(w);
         nigh_buf_release(&out);
     }
@@ -413,5 +427,6 @@ static void test_write_refuses(void) {
     nigh_gguf_writer_free(w);
 }
 
-TEST_MAIN(T(test_groups), T(test_prefixes), T(test_bytes), T(test_fields), T(test_splices), T(test_words), T(test_getters),
-          T(test_odd_paths), T(test_sparse), T(test_no_memory), T(test_many_names), T(test_rewrite), T(test_write), T(test_write_refuses))
+TEST_MAIN(T(test_groups), T(test_prefixes), T(test_bytes), T(test_fields), T(test_splices), T(test_words),
+          T(test_getters), T(test_odd_paths), T(test_sparse), T(test_no_memory), T(test_many_names), T(test_rewrite),
+          T(test_write), T(test_write_refuses))

@@ -1,4 +1,5 @@
-/* test_kernel.c - the definition against double arithmetic, every instruction set against the definition, bit for bit. */
+/* test_kernel.c - the definition against double arithmetic, every instruction set against the definition, bit for
+ * bit. */
 #include "kernel/kernel.h"
 #include "kernel/math.h"
 
@@ -7,8 +8,9 @@
 #include "test.h"
 
 static const nigh_type all_types[] = {
-    NIGH_TYPE_F32, NIGH_TYPE_F16, NIGH_TYPE_BF16, NIGH_TYPE_Q4_0, NIGH_TYPE_Q4_1, NIGH_TYPE_Q5_0, NIGH_TYPE_Q5_1, NIGH_TYPE_Q8_0,
-    NIGH_TYPE_Q2_K, NIGH_TYPE_Q3_K, NIGH_TYPE_Q4_K, NIGH_TYPE_Q5_K, NIGH_TYPE_Q6_K, NIGH_TYPE_IQ4_NL, NIGH_TYPE_IQ4_XS,
+    NIGH_TYPE_F32,  NIGH_TYPE_F16,  NIGH_TYPE_BF16, NIGH_TYPE_Q4_0,   NIGH_TYPE_Q4_1,
+    NIGH_TYPE_Q5_0, NIGH_TYPE_Q5_1, NIGH_TYPE_Q8_0, NIGH_TYPE_Q2_K,   NIGH_TYPE_Q3_K,
+    NIGH_TYPE_Q4_K, NIGH_TYPE_Q5_K, NIGH_TYPE_Q6_K, NIGH_TYPE_IQ4_NL, NIGH_TYPE_IQ4_XS,
 };
 
 enum { GUARD = 64 };                /* floats round every output, that nobody may touch */
@@ -114,7 +116,8 @@ static void test_packed_means_the_same(void) {
                 nigh_mat_row(&m.mat, r, got);
                 CHECK_MSG(!memcmp(want, got, sizeof want), "%s row %zu", nigh_type_name(all_types[i]), r);
             }
-            CHECK_MSG((double)m.mat.group_bytes <= 1.04 * 16.0 * (double)m.row_bytes, "%s", nigh_type_name(all_types[i]));
+            CHECK_MSG((double)m.mat.group_bytes <= 1.04 * 16.0 * (double)m.row_bytes, "%s",
+                      nigh_type_name(all_types[i]));
             matrix_free(&m);
         }
     CHECK(nigh_mat_group_bytes(NIGH_TYPE_Q4_0, 33) == 0 && nigh_mat_group_bytes(NIGH_TYPE_Q4_K, 32) == 0);
@@ -129,7 +132,8 @@ static void test_ref_matmul_is_right(void) {
     nigh_kernels_init(&k, 0);
     for (size_t i = 0; i < NIGH_COUNT(all_types); i++) {
         size_t rows = 37, cols = 768, count = 3;
-        bool quantised = all_types[i] != NIGH_TYPE_F32 && all_types[i] != NIGH_TYPE_F16 && all_types[i] != NIGH_TYPE_BF16;
+        bool quantised =
+            all_types[i] != NIGH_TYPE_F32 && all_types[i] != NIGH_TYPE_F16 && all_types[i] != NIGH_TYPE_BF16;
         matrix m = matrix_new(all_types[i], rows, cols, false, &state);
         nigh_acts a = acts_new(cols, count, &state);
         k.quantize(&a, 0, count);
@@ -141,7 +145,8 @@ static void test_ref_matmul_is_right(void) {
             for (size_t t = 0; t < count; t++) {
                 double want = 0, size = 0;
                 for (size_t c = 0; c < cols; c++) {
-                    double x = quantised ? (double)a.scale[t * 24 + c / 32] * a.q[t * cols + c] : (double)a.x[t * cols + c];
+                    double x =
+                        quantised ? (double)a.scale[t * 24 + c / 32] * a.q[t * cols + c] : (double)a.x[t * cols + c];
                     want += x * w[c];
                     size += fabs(x * w[c]);
                 }
@@ -167,9 +172,12 @@ static void test_math_f32(void) {
         if (i) worst_tanh = fmax(worst_tanh, fabs(nigh_tanhf(x) / tanh((double)x) - 1));
         worst_silu = fmax(worst_silu, fabs(nigh_siluf(x) - x * sigmoid) / (1e-30 + fabs(x)));
     }
-    CHECK_MSG(worst_exp < 2e-7 && worst_tanh < 2.5e-7 && worst_silu < 2e-7, "%g %g %g", worst_exp, worst_tanh, worst_silu);
-    CHECK(nigh_expf(0) == 1 && nigh_expf(-88) == 0 && nigh_expf(-1e30f) == 0 && isinf(nigh_expf(88.8f)) && isinf(nigh_expf(1e30f)));
-    CHECK(isfinite(nigh_expf(88.7f)) && nigh_expf(-INFINITY) == 0 && isinf(nigh_expf(INFINITY)) && isnan(nigh_expf(NAN)));
+    CHECK_MSG(worst_exp < 2e-7 && worst_tanh < 2.5e-7 && worst_silu < 2e-7, "%g %g %g", worst_exp, worst_tanh,
+              worst_silu);
+    CHECK(nigh_expf(0) == 1 && nigh_expf(-88) == 0 && nigh_expf(-1e30f) == 0 && isinf(nigh_expf(88.8f))
+          && isinf(nigh_expf(1e30f)));
+    CHECK(isfinite(nigh_expf(88.7f)) && nigh_expf(-INFINITY) == 0 && isinf(nigh_expf(INFINITY))
+          && isnan(nigh_expf(NAN)));
     CHECK(nigh_tanhf(100) == 1 && nigh_tanhf(-100) == -1 && nigh_tanhf(0) == 0 && isnan(nigh_tanhf(NAN)));
     CHECK(nigh_geluf(-20) == 0 && nigh_geluf(20) == 20 && fabsf(nigh_geluf(1) - 0.8411920f) < 1e-6f);
 }
@@ -188,10 +196,12 @@ static void test_math_f64(void) {
         worst_sine = fmax(worst_sine, fmax(fabs(s - sin(x)), fabs(c - cos(x))));
         worst_pow = fmax(worst_pow, fabs(nigh_pow64(1e6, -u) / pow(1e6, -u) - 1));
     }
-    CHECK_MSG(worst_exp < 1e-15 && worst_log < 1e-15 && worst_sine < 1e-15 && worst_pow < 1e-14, "%g %g %g %g", worst_exp, worst_log,
-              worst_sine, worst_pow);
-    CHECK(nigh_exp64(0) == 1 && nigh_exp64(-800) == 0 && isinf(nigh_exp64(800)) && isnan(nigh_exp64(NAN)) && nigh_exp64(-744) > 0);
-    CHECK(nigh_log64(1) == 0 && isinf(nigh_log64(0)) && isnan(nigh_log64(-1)) && isnan(nigh_log64(NAN)) && isinf(nigh_log64(INFINITY)));
+    CHECK_MSG(worst_exp < 1e-15 && worst_log < 1e-15 && worst_sine < 1e-15 && worst_pow < 1e-14, "%g %g %g %g",
+              worst_exp, worst_log, worst_sine, worst_pow);
+    CHECK(nigh_exp64(0) == 1 && nigh_exp64(-800) == 0 && isinf(nigh_exp64(800)) && isnan(nigh_exp64(NAN))
+          && nigh_exp64(-744) > 0);
+    CHECK(nigh_log64(1) == 0 && isinf(nigh_log64(0)) && isnan(nigh_log64(-1)) && isnan(nigh_log64(NAN))
+          && isinf(nigh_log64(INFINITY)));
     CHECK(fabs(nigh_log64(5e-324) / log(5e-324) - 1) < 1e-15);
     double s, c;
     nigh_sincos64(NAN, &s, &c);
@@ -239,7 +249,8 @@ static void make_extreme(float *x, size_t n, uint64_t *state) {
         }
 }
 
-static void check_matmul(const tables *t, nigh_type type, size_t rows, size_t cols, size_t count, int hostile, uint64_t *state) {
+static void check_matmul(const tables *t, nigh_type type, size_t rows, size_t cols, size_t count, int hostile,
+                         uint64_t *state) {
     size_t stride = rows + 3, groups = (rows + 15) / 16, room = count * stride;
     matrix m = matrix_new(type, rows, cols, hostile > 0, state);
     nigh_acts a = acts_new(cols, count, state);
@@ -257,7 +268,8 @@ static void check_matmul(const tables *t, nigh_type type, size_t rows, size_t co
             same = same && same_bits(want + k * stride, got + k * stride, rows);
             for (size_t r = rows; r < stride; r++) gap = gap && nigh_bits32(got[k * stride + r]) == 0x7fc0beefu;
         }
-        CHECK_MSG(same && gap && guards_stand(got, room), "%s %s rows %zu cols %zu tokens %zu hostile %d same %d gap %d", t->isa[i].name,
+        CHECK_MSG(same && gap && guards_stand(got, room),
+                  "%s %s rows %zu cols %zu tokens %zu hostile %d same %d gap %d", t->isa[i].name,
                   nigh_type_name(type), rows, cols, count, hostile, same, gap);
     }
     guarded_free(want);
@@ -276,7 +288,8 @@ static void test_matmul_bits(void) {
             for (size_t r = 0; r < NIGH_COUNT(rows); r++) {
                 uint32_t block = nigh_type_find(all_types[i])->block_values;
                 size_t cols = block == 256 ? (size_t)256 << (c & 1) : block == 32 ? 32 + 64 * (c % 4) : 1 + 13 * c;
-                for (int hostile = 0; hostile < 2; hostile++) check_matmul(&t, all_types[i], rows[r], cols, counts[c], hostile, &state);
+                for (int hostile = 0; hostile < 2; hostile++)
+                    check_matmul(&t, all_types[i], rows[r], cols, counts[c], hostile, &state);
             }
 }
 
@@ -292,10 +305,12 @@ static void test_matmul_ends(void) {
             matrix m = matrix_new(all_types[i], ROWS, COLS, false, &state);
             const nigh_type_info *info = nigh_type_find(all_types[i]);
             memset(m.src, fills[n / 3], ROWS * m.row_bytes);
-            for (size_t b = 0; b < ROWS * m.row_bytes; b += info->block_bytes) tame_block(all_types[i], m.src + b, &state);
+            for (size_t b = 0; b < ROWS * m.row_bytes; b += info->block_bytes)
+                tame_block(all_types[i], m.src + b, &state);
             nigh_mat_pack(all_types[i], ROWS, COLS, m.src, 0, m.packed);
             nigh_acts a = acts_new(COLS, COUNT, &state);
-            for (size_t k = 0; k < COLS * COUNT; k++) ((float *)(uintptr_t)a.x)[k] = n % 3 == 0 ? 1.0f : n % 3 == 1 ? -1.0f : k % 2 ? 1.0f : -1.0f;
+            for (size_t k = 0; k < COLS * COUNT; k++)
+                ((float *)(uintptr_t)a.x)[k] = n % 3 == 0 ? 1.0f : n % 3 == 1 ? -1.0f : k % 2 ? 1.0f : -1.0f;
             t.ref.quantize(&a, 0, COUNT);
             float want[ROWS * COUNT], got[ROWS * COUNT];
             t.ref.matmul(&m.mat, &a, want, ROWS, 0, 1);
@@ -380,7 +395,8 @@ static void test_elementwise_bits(void) {
             for (size_t i = 0; i < t.count; i++) {
                 memcpy(got, x, n * sizeof *x);
                 run_slot(&t.isa[i], slot, got, y, n);
-                CHECK_MSG(same_bits(want, got, n) && guards_stand(got, n), "%s slot %d n %zu round %d", t.isa[i].name, slot, n, round);
+                CHECK_MSG(same_bits(want, got, n) && guards_stand(got, n), "%s slot %d n %zu round %d", t.isa[i].name,
+                          slot, n, round);
             }
             guarded_free(x), guarded_free(want), guarded_free(got), guarded_free(y);
         }
@@ -388,7 +404,15 @@ static void test_elementwise_bits(void) {
 
 /* ---- attention ---- */
 
-typedef struct { nigh_attn a; float *memory, *out; const float **q; float **outs; uint32_t *ints; float *slope; size_t out_floats; } heads;
+typedef struct {
+    nigh_attn a;
+    float *memory, *out;
+    const float **q;
+    float **outs;
+    uint32_t *ints;
+    float *slope;
+    size_t out_floats;
+} heads;
 
 static void heads_free(heads *h) {
     free(h->memory), free((void *)h->q), free(h->outs), free(h->ints), free(h->slope);
@@ -396,9 +420,15 @@ static void heads_free(heads *h) {
 }
 
 static heads heads_new(size_t count, size_t dims, size_t keys, int kind, uint64_t *state) {
-    size_t blocks = (keys + 15) / 16, v_stride = dims + kind % 3, floats = blocks * 16 * dims + keys * v_stride + count * dims + count * blocks * 16;
-    heads h = { .memory = aligned_alloc(64, (floats * 4 + 63) / 64 * 64), .out = guarded(count * dims), .q = malloc(count * sizeof(float *)),
-                .outs = malloc(count * sizeof(float *)), .ints = malloc(3 * count * 4), .slope = malloc(count * 4), .out_floats = count * dims };
+    size_t blocks = (keys + 15) / 16, v_stride = dims + kind % 3,
+           floats = blocks * 16 * dims + keys * v_stride + count * dims + count * blocks * 16;
+    heads h = { .memory = aligned_alloc(64, (floats * 4 + 63) / 64 * 64),
+                .out = guarded(count * dims),
+                .q = malloc(count * sizeof(float *)),
+                .outs = malloc(count * sizeof(float *)),
+                .ints = malloc(3 * count * 4),
+                .slope = malloc(count * 4),
+                .out_floats = count * dims };
     for (size_t i = 0; i < floats; i++) h.memory[i] = NAN;
     float *k = h.memory, *v = k + blocks * 16 * dims, *q = v + keys * v_stride, *scratch = q + count * dims;
     for (size_t i = 0; i < keys; i++)
@@ -410,14 +440,26 @@ static heads heads_new(size_t count, size_t dims, size_t keys, int kind, uint64_
         h.q[i] = q + i * dims;
         h.outs[i] = h.out + i * dims;
         for (size_t d = 0; d < dims; d++) q[i * dims + d] = rand_float(state) * 0.3f;
-        uint32_t end = (uint32_t)(kind & 1 ? 1 + test_rand(state) % keys : keys - nigh_min(keys - 1, (count - 1 - i) / 2));
+        uint32_t end =
+            (uint32_t)(kind & 1 ? 1 + test_rand(state) % keys : keys - nigh_min(keys - 1, (count - 1 - i) / 2));
         h.ints[count + i] = end;
         h.ints[i] = kind & 2 ? (uint32_t)(test_rand(state) % end) : 0;
         h.ints[2 * count + i] = end - 1;
         h.slope[i] = 0.1f * (float)(i + 1);
     }
-    h.a = (nigh_attn){ count, dims, h.q, h.outs, h.ints, h.ints + count, h.ints + 2 * count, kind & 4 ? h.slope : NULL, kind & 8 ? 5.0f : 0.0f,
-                       k, v, v_stride, scratch };
+    h.a = (nigh_attn){ count,
+                       dims,
+                       h.q,
+                       h.outs,
+                       h.ints,
+                       h.ints + count,
+                       h.ints + 2 * count,
+                       kind & 4 ? h.slope : NULL,
+                       kind & 8 ? 5.0f : 0.0f,
+                       k,
+                       v,
+                       v_stride,
+                       scratch };
     return h;
 }
 
@@ -426,7 +468,8 @@ static double attend_error(const heads *h, size_t i) {
     const nigh_attn *a = &h->a;
     double sum = 0, worst = 0, top = -1e300, *p = calloc(a->end[i], sizeof *p);
     for (size_t key = a->begin[i]; key < a->end[i]; key++) {
-        for (size_t d = 0; d < a->head_dim; d++) p[key] += (double)a->q[i][d] * a->k[key / 16 * 16 * a->head_dim + d * 16 + key % 16];
+        for (size_t d = 0; d < a->head_dim; d++)
+            p[key] += (double)a->q[i][d] * a->k[key / 16 * 16 * a->head_dim + d * 16 + key % 16];
         if (a->softcap != 0) p[key] = a->softcap * tanh(p[key] / a->softcap);
         if (a->slope) p[key] -= a->slope[i] * fabs((double)a->pos[i] - (double)key);
         top = fmax(top, p[key]);
@@ -458,13 +501,14 @@ static void test_attend(void) {
                 for (size_t i = 0; i < t.count; i++) {
                     for (size_t k = 0; k < h.out_floats; k++) h.out[k] = NAN;
                     t.isa[i].attend(&h.a);
-                    CHECK_MSG(same_bits(want, h.out, h.out_floats) && guards_stand(h.out, h.out_floats), "%s kind %d queries %zu dims %zu keys %zu",
-                              t.isa[i].name, kind, counts[c], dims[n], keys);
+                    CHECK_MSG(same_bits(want, h.out, h.out_floats) && guards_stand(h.out, h.out_floats),
+                              "%s kind %d queries %zu dims %zu keys %zu", t.isa[i].name, kind, counts[c], dims[n],
+                              keys);
                 }
                 free(want);
                 heads_free(&h);
             }
 }
 
-TEST_MAIN(T(test_packed_means_the_same), T(test_ref_matmul_is_right), T(test_math_f32), T(test_math_f64), T(test_matmul_bits),
-          T(test_matmul_ends), T(test_quantize_bits), T(test_elementwise_bits), T(test_attend))
+TEST_MAIN(T(test_packed_means_the_same), T(test_ref_matmul_is_right), T(test_math_f32), T(test_math_f64),
+          T(test_matmul_bits), T(test_matmul_ends), T(test_quantize_bits), T(test_elementwise_bits), T(test_attend))

@@ -1,4 +1,5 @@
-/* test_quant.c - the type table, the 16-bit floats, what blocks mean, and the writers against files of llama-quantize. */
+/* test_quant.c - the type table, the 16-bit floats, what blocks mean, and the writers against files of
+ * llama-quantize. */
 #include "kernel/quant.h"
 #include "kernel/pack.h"
 
@@ -149,14 +150,16 @@ static void test_f16(void) {
         bool nan = (h & 0x7fff) > 0x7c00;
         CHECK(nan ? isnan(f) : nigh_f32_to_f16(f) == h);
         if (nan) CHECK((nigh_f32_to_f16(f) & 0x7fff) > 0x7c00);
-        double want = ldexp((h & 0x3ff) | ((h >> 10 & 31) ? 0x400 : 0), (int)((h >> 10 & 31) ? (h >> 10 & 31) : 1) - 25);
+        double want =
+            ldexp((h & 0x3ff) | ((h >> 10 & 31) ? 0x400 : 0), (int)((h >> 10 & 31) ? (h >> 10 & 31) : 1) - 25);
         if ((h & 0x7c00) != 0x7c00) CHECK(f == (float)(h >> 15 ? -want : want));
         if ((h & 0x7fff) >= 0x7bff) continue;
         float next = nigh_f16_to_f32((uint16_t)(h + 1)), middle = (f + next) / 2;
         CHECK(nigh_f32_to_f16(middle) == (h & 1 ? h + 1 : h));
         CHECK(nigh_f32_to_f16(nextafterf(middle, f)) == h && nigh_f32_to_f16(nextafterf(middle, next)) == h + 1);
     }
-    CHECK(nigh_f32_to_f16(65519.99f) == 0x7bff && nigh_f32_to_f16(65520.0f) == 0x7c00 && nigh_f32_to_f16(1e30f) == 0x7c00);
+    CHECK(nigh_f32_to_f16(65519.99f) == 0x7bff && nigh_f32_to_f16(65520.0f) == 0x7c00
+          && nigh_f32_to_f16(1e30f) == 0x7c00);
     CHECK(nigh_f32_to_f16(-1e-30f) == 0x8000);
 }
 
@@ -169,4 +172,5 @@ static void test_bf16(void) {
     CHECK(nigh_f32_to_bf16(1.00390625f) == 0x3f80 && nigh_f32_to_bf16(1.01171875f) == 0x3f82);
 }
 
-TEST_MAIN(T(test_table), T(test_f16), T(test_bf16), T(test_writers_equal_llama_quantize), T(test_writers_equal_given_pair))
+TEST_MAIN(T(test_table), T(test_f16), T(test_bf16), T(test_writers_equal_llama_quantize),
+          T(test_writers_equal_given_pair))
