@@ -83,34 +83,55 @@ static size_t first_stop(nigh_str text, const nigh_str *stop, size_t count, bool
     return text.len;
 }
 
-static void test_every_split(void) {
+static void random_letters(nigh_buf *b, size_t count, size_t kinds, uint64_t *seed) {
+    static const char *const letters[] = { "a", "b", "\xc3\xa9", "\xf0\x9f\x99\x82" };
+    for (; count > 0; count--) CHECK(nigh_buf_add(b, nigh_str_of(letters[test_rand(seed) % kinds])) == NIGH_OK);
+}
+
+/* One text, cut at random, against the search through the whole of it. */
+static void check_split(nigh_str text, const nigh_str *stop, size_t stops, uint64_t *seed, int round) {
     static nigh_tokenizer t;
-    static const char *letters[] = { "a", "b", "a", "b", "\xc3\xa9", "\xf0\x9f\x99\x82" };
+    bool stopped = false;
+    cut(&t, text, 1 + test_rand(seed) % 9, seed);
+    nigh_str want = nigh_str_slice(text, 0, first_stop(text, stop, stops, &stopped));
+    run_result r = run(&t, (nigh_generate_opts){ .stop = stop, .stop_count = stops });
+    CHECK_MSG(nigh_str_eq(nigh_buf_str(&r.text), want) && r.finish == NIGH_FINISH_STOP,
+              "NIGH_SEED=%llu, round %d: %.*s, not %.*s of %.*s", (unsigned long long)test_seed(), round,
+              (int)r.text.len, r.text.ptr, (int)want.len, want.ptr, (int)text.len, text.ptr);
+    CHECK(stopped || r.count == t.count - 1);
+    nigh_buf_release(&r.text);
+}
+
+static void test_every_split(void) {
     uint64_t seed = test_seed();
     for (int round = 0; round < 3000; round++) {
-        nigh_buf text = NIGH_BUF(1 << 12);
+        nigh_buf text = NIGH_BUF(1 << 12), stop_text[4];
         nigh_str stop[4];
-        nigh_buf stop_text[4] = { NIGH_BUF(64), NIGH_BUF(64), NIGH_BUF(64), NIGH_BUF(64) };
-        bool stopped = false;
-        size_t letters_count = test_rand(&seed) % 60, stops = test_rand(&seed) % 5;
-        for (size_t i = 0; i < letters_count; i++)
-            CHECK(nigh_buf_add(&text, nigh_str_of(letters[test_rand(&seed) % NIGH_COUNT(letters)])) == NIGH_OK);
+        size_t stops = test_rand(&seed) % 5;
+        random_letters(&text, test_rand(&seed) % 60, 4, &seed);
         for (size_t i = 0; i < stops; i++) {
-            for (size_t n = 1 + test_rand(&seed) % 6; n > 0; n--)
-                CHECK(nigh_buf_add(&stop_text[i], nigh_str_of(letters[test_rand(&seed) % NIGH_COUNT(letters)]))
-                      == NIGH_OK);
+            stop_text[i] = NIGH_BUF(64);
+            random_letters(&stop_text[i], 1 + test_rand(&seed) % 6, 4, &seed);
             stop[i] = nigh_buf_str(&stop_text[i]);
         }
-        cut(&t, nigh_buf_str(&text), 1 + test_rand(&seed) % 9, &seed);
-        nigh_str want = nigh_str_slice(nigh_buf_str(&text), 0, first_stop(nigh_buf_str(&text), stop, stops, &stopped));
-        run_result r = run(&t, (nigh_generate_opts){ .stop = stop, .stop_count = stops });
-        CHECK_MSG(nigh_str_eq(nigh_buf_str(&r.text), want) && r.finish == NIGH_FINISH_STOP,
-                  "NIGH_SEED=%llu, round %d: %.*s, not %.*s of %.*s", (unsigned long long)test_seed(), round,
-                  (int)r.text.len, r.text.ptr, (int)want.len, want.ptr, (int)text.len, text.ptr);
-        CHECK(stopped || r.count == t.count - 1);
-        for (size_t i = 0; i < 4; i++) nigh_buf_release(&stop_text[i]);
+        check_split(nigh_buf_str(&text), stop, stops, &seed, round);
+        for (size_t i = 0; i < stops; i++) nigh_buf_release(&stop_text[i]);
         nigh_buf_release(&text);
-        nigh_buf_release(&r.text);
+    }
+}
+
+/* Stop strings that overlap themselves, in a text made of their beginnings. */
+static void test_overlapping_stops(void) {
+    uint64_t seed = test_seed();
+    for (int round = 0; round < 3000; round++) {
+        nigh_buf text = NIGH_BUF(1 << 12), stop_text = NIGH_BUF(64);
+        random_letters(&stop_text, 4 + test_rand(&seed) % 10, 2, &seed);
+        nigh_str stop = nigh_buf_str(&stop_text);
+        while (text.len < 150)
+            CHECK(nigh_buf_add(&text, nigh_str_slice(stop, 0, 1 + test_rand(&seed) % (stop.len - 1))) == NIGH_OK);
+        check_split(nigh_buf_str(&text), &stop, 1, &seed, round);
+        nigh_buf_release(&stop_text);
+        nigh_buf_release(&text);
     }
 }
 
@@ -214,5 +235,5 @@ static void test_refusals(void) {
     nigh_generation_free(NULL);
 }
 
-TEST_MAIN(T(test_every_split), T(test_holds_back_no_more_than_it_must), T(test_first_space), T(test_limits_and_ends),
-          T(test_refusals))
+TEST_MAIN(T(test_every_split), T(test_overlapping_stops), T(test_holds_back_no_more_than_it_must),
+          T(test_first_space), T(test_limits_and_ends), T(test_refusals))
