@@ -14,7 +14,7 @@ WARN     := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-pr
 CPPFLAGS := -Iinclude -Isrc
 CFLAGS   := -std=c11 -g $(OPT) -ffp-contract=off -fno-math-errno -fno-trapping-math -fvisibility=hidden \
             -fno-omit-frame-pointer $(WARN)
-LDLIBS   := -lpthread
+LDLIBS   := -lpthread -lm
 ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SAN) -fno-sanitize-recover=all
 LDFLAGS  += -fsanitize=$(SAN)
@@ -53,6 +53,9 @@ all: $(if $(CLI_SRC),$B/nigh) $(LIB)   ## the program, build/nigh, and the libra
 $B/src/kernel/%_avx2.o:   CFLAGS += -mavx2 -mf16c
 $B/src/kernel/%_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c \
                                     -mprefer-vector-width=512
+# Training's products are not under the bit contract (src/kernel/gemm.h).
+$B/src/kernel/gemm_avx2.o:        CFLAGS += -mfma
+$B/src/kernel/gemm_bf16_avx512.o: CFLAGS += -mavx512bf16
 
 $B/%.o: %.c
 	@mkdir -p $(@D)
