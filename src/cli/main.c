@@ -12,7 +12,8 @@
     X(bench) \
     X(inspect) \
     X(quantize) \
-    X(serve)
+    X(serve) \
+    X(learn)
 
 #define DECLARE(name) extern const nigh_command nigh_command_##name;
 COMMANDS(DECLARE)
