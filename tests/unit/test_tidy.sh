@@ -36,6 +36,7 @@ rule freestanding_headers src/engine/x.c "$(c '#include <stdio.h>')" "$(c '#incl
 rule sockets_and_libraries_only_in_node src/cli/x.c "$(c '#include <sys/socket.h>')" "$(c '#include <stdio.h>')"
 rule headers_are_used src/base/a.c "$(c '')" "$(c '#include "base/a.h"')"
 rule banned_calls src/cli/x.c "$(c 'void f(char *p) { sprintf(p, 0); }')" "$(c 'void f(x p) { p.rand("gets()"); }')"
+rule banned_calls src/cli/y.c "$(c 'void f(void) { system(0); }')" "$(c 'void f(void) { exit(0); }')"
 rule heap_only_in_base src/cli/x.c "$(c 'void f(void) { free(malloc(1)); }')" "$(c 'void f(void) { nigh_free(0); }')"
 rule instruction_sets_only_in_kernel src/engine/x.c "$(c '#ifdef __x86_64__')" "$(c '/* __x86_64__ */')"
 rule systems_only_in_os_files src/engine/x.c "$(c '#ifdef __linux__')" "$(c '/* __linux__ */')"
