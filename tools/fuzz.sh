@@ -19,8 +19,9 @@ for target in "$@"; do
     [ ! -d "tests/fuzz/corpus/$target" ] || args+=("tests/fuzz/corpus/$target")
     [ ! -r "tests/fuzz/fuzz_$target.dict" ] || args+=("-dict=tests/fuzz/fuzz_$target.dict")
     log=$build/fuzz_$target.log
-    if "$program" "${args[@]}" -max_total_time="$seconds" -max_len="${FUZZ_BYTES:-65536}" -timeout=10 -malloc_limit_mb=256 \
-        -rss_limit_mb=1024 -print_final_stats=1 -verbosity=1 "-artifact_prefix=$build/findings/$target-" > "$log" 2>&1; then
+    args+=("-max_total_time=$seconds" "-max_len=${FUZZ_BYTES:-65536}" -timeout=10)
+    args+=(-malloc_limit_mb=256 -rss_limit_mb=1024)
+    if "$program" "${args[@]}" -print_final_stats=1 "-artifact_prefix=$build/findings/$target-" > "$log" 2>&1; then
         passed=$((passed + 1))
         runs=$(sed -nE 's/^stat::number_of_executed_units: *//p' "$log")
         edges=$(grep -oE 'cov: [0-9]+' "$log" | tail -n 1)

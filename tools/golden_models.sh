@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the reference models that the golden tests read, about 190 MB in a few seconds, and compares the SHA-256 of each.
+# Makes the reference models that the golden tests read, about 190 MB in a few seconds, and compares the SHA-256 of
+# each.
 # usage: tools/golden_models.sh OUT_DIR      Does nothing when OUT_DIR is up to date, or when there is no recipe:
 # the recipe is not part of this repository (../shared or $NIGH_SHARED); without it those tests are skipped.
 set -euo pipefail

@@ -207,7 +207,8 @@ static nigh_status json_number(nigh_buf *b, const char *name, int64_t v) {
 }
 
 static nigh_status json_item(nigh_buf *b, const nigh_gguf_value *v, uint64_t i) {
-    if (v->item_type == NIGH_GGUF_F32 || v->item_type == NIGH_GGUF_F64) return nigh_json_add_f32(b, nigh_gguf_item_float(v, i));
+    if (v->item_type == NIGH_GGUF_F32 || v->item_type == NIGH_GGUF_F64)
+        return nigh_json_add_f32(b, nigh_gguf_item_float(v, i));
     int64_t n = nigh_gguf_item_int(v, i);
     if (v->item_type == NIGH_GGUF_BOOL) return nigh_buf_addf(b, n ? "true" : "false");
     return nigh_buf_addf(b, "%lld", (long long)n);
@@ -260,7 +261,8 @@ static nigh_status json_tensors(nigh_buf *b, const page *p) {
         NIGH_TRY(nigh_buf_addf(b, ",\"type\":\"%s\",\"shape\":[", nigh_type_name((uint32_t)t->type)));
         for (uint32_t d = 0; d < t->dim_count; d++)
             NIGH_TRY(nigh_buf_addf(b, "%s%llu", d ? "," : "", (unsigned long long)t->dims[d]));
-        NIGH_TRY(nigh_buf_addf(b, "],\"at\":%llu,\"bytes\":%llu}", (unsigned long long)t->at, (unsigned long long)t->bytes));
+        NIGH_TRY(nigh_buf_addf(b, "],\"at\":%llu,\"bytes\":%llu}", (unsigned long long)t->at,
+                               (unsigned long long)t->bytes));
     }
     return nigh_buf_add_char(b, ']');
 }
@@ -272,8 +274,9 @@ static nigh_status json_page(nigh_buf *b, const page *p, bool tensors) {
     NIGH_TRY(nigh_buf_add(b, NIGH_STR("\"types\":[")));
     for (uint32_t id = 0; id < TYPE_IDS; id++) {
         if (!p->types[id].tensors) continue;
-        NIGH_TRY(nigh_buf_addf(b, "%s{\"type\":\"%s\",\"tensors\":%llu,\"bytes\":%llu}", first ? "" : ",", nigh_type_name(id),
-                               (unsigned long long)p->types[id].tensors, (unsigned long long)p->types[id].bytes));
+        NIGH_TRY(nigh_buf_addf(b, "%s{\"type\":\"%s\",\"tensors\":%llu,\"bytes\":%llu}", first ? "" : ",",
+                               nigh_type_name(id), (unsigned long long)p->types[id].tensors,
+                               (unsigned long long)p->types[id].bytes));
         first = false;
     }
     NIGH_TRY(nigh_buf_add(b, NIGH_STR("],\"keys\":{")));
@@ -302,7 +305,8 @@ static nigh_status show(page *p, bool json, bool tensors, nigh_err *err) {
 
 static nigh_status run(int argc, char **argv, nigh_err *err) {
     bool json = false, tensors = false, no_hash = false;
-    const nigh_opt opts[] = { { "json", 0, NIGH_OPT_FLAG, &json, 0, 0 }, { "tensors", 0, NIGH_OPT_FLAG, &tensors, 0, 0 },
+    const nigh_opt opts[] = { { "json", 0, NIGH_OPT_FLAG, &json, 0, 0 },
+                              { "tensors", 0, NIGH_OPT_FLAG, &tensors, 0, 0 },
                               { "no-hash", 0, NIGH_OPT_FLAG, &no_hash, 0, 0 } };
     char path[4096];
     nigh_file f;
@@ -311,7 +315,8 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     NIGH_TRY(nigh_cli_model_path(argv[0], path, sizeof path, err));
     NIGH_TRY(nigh_file_open(&f, path, err));
     page *p = nigh_alloc(1, sizeof *p);
-    nigh_status status = p ? nigh_gguf_parse(&p->gguf, f.bytes, err) : nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory");
+    nigh_status status =
+        p ? nigh_gguf_parse(&p->gguf, f.bytes, err) : nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory");
     if (status == NIGH_OK) {
         p->path = path;
         gather(p, !no_hash);
@@ -331,8 +336,8 @@ const nigh_command nigh_command_inspect = {
     .name = "inspect",
     .line = "show what a model file says about itself",
     .help = "usage: nigh inspect MODEL [--json] [--tensors] [--no-hash]\n\n"
-            "Shows format, size, SHA-256, architecture, parameters, types, shape, tokenizer, chat template and keys of a GGUF\n"
-            "file. Nothing of the model is run. MODEL is a path or the name of a shipped model.\n\n"
+            "Shows format, size, SHA-256, architecture, parameters, types, shape, tokenizer, chat template and keys\n"
+            "of a GGUF file. Nothing of the model is run. MODEL is a path or the name of a shipped model.\n\n"
             "  --json      one JSON object; arrays of the file are given by their count and first items\n"
             "  --tensors   also every tensor: type, size, name, shape\n"
             "  --no-hash   do not read the whole file for its SHA-256\n\n"

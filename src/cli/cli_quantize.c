@@ -1,8 +1,9 @@
 /* cli_quantize.c - `nigh quantize IN OUT TYPE`: the same model with its matrices in another type.
  *
- * Every matrix (two dimensions or more) goes through f32 to TYPE, all to the same type, as llama-quantize --pure does;
- * vectors, and the tables of positions and token types of encoders, stay as they are, and so does a matrix whose rows do
- * not fill the blocks of TYPE. Keys are copied in their order; general.file_type and general.quantization_version are set.
+ * Every matrix (two dimensions or more) goes through f32 to TYPE, all to the same type, as llama-quantize --pure
+ * does; vectors, and the tables of positions and token types of encoders, stay as they are, and so does a matrix
+ * whose rows do not fill the blocks of TYPE. Keys are copied in their order; general.file_type and
+ * general.quantization_version are set.
  *
  * The output is written piece by piece into a file beside OUT and renamed when it is complete and on the disk: OUT is
  * whole or not there, and memory does not grow with the model. */
@@ -36,7 +37,8 @@ typedef struct {
     uint8_t *bytes;             /* [CHUNK_BYTES] */
 } job;
 
-static uint32_t file_type_of(nigh_type type) { /* llama.cpp's numbers of a whole file, as the specification lists them */
+/* llama.cpp's number for a whole file, as the specification lists them. */
+static uint32_t file_type_of(nigh_type type) {
     switch (type) {
     case NIGH_TYPE_F32: return 0;
     case NIGH_TYPE_F16: return 1;
@@ -49,7 +51,8 @@ static uint32_t file_type_of(nigh_type type) { /* llama.cpp's numbers of a whole
 /* The type a tensor has in the output. */
 static nigh_type type_for(const job *j, const nigh_gguf_tensor *t) {
     const nigh_type_info *info = nigh_type_find((uint32_t)j->type);
-    bool table = nigh_str_eq(t->name, NIGH_STR("position_embd.weight")) || nigh_str_eq(t->name, NIGH_STR("token_types.weight"));
+    bool table = nigh_str_eq(t->name, NIGH_STR("position_embd.weight"))
+                 || nigh_str_eq(t->name, NIGH_STR("token_types.weight"));
     return t->dim_count < 2 || table || t->dims[0] % info->block_values != 0 ? t->type : j->type;
 }
 
@@ -83,7 +86,8 @@ static nigh_status pad(job *j, nigh_err *err) {
 static nigh_status check_finite(const nigh_gguf_tensor *t, const float *values, size_t count, nigh_err *err) {
     for (size_t i = 0; i < count; i++)
         if (values[i] - values[i] != 0)
-            return nigh_failf(err, NIGH_EDATA, t->at, "tensor '%.*s' holds a value that is not finite", (int)t->name.len, t->name.ptr);
+            return nigh_failf(err, NIGH_EDATA, t->at, "tensor '%.*s' holds a value that is not finite",
+                              (int)t->name.len, t->name.ptr);
     return NIGH_OK;
 }
 
@@ -95,7 +99,8 @@ static nigh_status convert(job *j, const nigh_gguf_tensor *t, nigh_type type, ni
         size_t count = left < CHUNK_VALUES ? (size_t)left : CHUNK_VALUES;
         nigh_dequantize(t->type, src, j->values, count);
         NIGH_TRY(check_finite(t, j->values, count, err));
-        if (!nigh_quantize(type, j->values, j->bytes, count)) return nigh_fail(err, NIGH_ENOSUP, 0, "this type cannot be written");
+        if (!nigh_quantize(type, j->values, j->bytes, count))
+            return nigh_fail(err, NIGH_ENOSUP, 0, "this type cannot be written");
         NIGH_TRY(put(j, (nigh_str){ (const char *)j->bytes, count / to->block_values * to->block_bytes }, err));
         src += count / from->block_values * from->block_bytes;
         left -= count;
@@ -132,7 +137,8 @@ static void put_keys(const job *j, nigh_gguf_writer *w) {
         const nigh_gguf_value *v = &j->gguf->values[i];
         if (nigh_str_eq(v->key, nigh_str_of(file_type))) nigh_gguf_put_u32(w, file_type, file_type_of(j->type));
         else if (nigh_str_eq(v->key, nigh_str_of(version))) nigh_gguf_put_u32(w, version, 2);
-        else if (!nigh_str_eq(v->key, NIGH_STR("general.alignment"))) nigh_gguf_put_value(w, v); /* ours is the usual one */
+        else if (nigh_str_eq(v->key, NIGH_STR("general.alignment"))) continue; /* ours is the usual one */
+        else nigh_gguf_put_value(w, v);
     }
     if (!nigh_gguf_find(j->gguf, nigh_str_of(file_type))) nigh_gguf_put_u32(w, file_type, file_type_of(j->type));
     if (!nigh_gguf_find(j->gguf, nigh_str_of(version))) nigh_gguf_put_u32(w, version, 2);
@@ -189,7 +195,8 @@ static nigh_status quantize(job *j, nigh_err *err) {
     j->values = nigh_alloc(sizeof *j->values, CHUNK_VALUES);
     j->bytes = nigh_alloc(1, CHUNK_BYTES);
     nigh_sha256_init(&j->hash);
-    nigh_status status = j->values && j->bytes ? write_file(j, err) : nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory");
+    nigh_status status =
+        j->values && j->bytes ? write_file(j, err) : nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory");
     nigh_free(j->values);
     nigh_free(j->bytes);
     return status;
@@ -208,18 +215,20 @@ static void report(job *j, uint64_t bytes_before, bool json) {
     nigh_sha256_end(&j->hash, digest);
     nigh_sha256_hex(digest, hex);
     if (json) {
-        printf("{\"bytes\":%llu,\"bytes_before\":%llu,\"type\":\"%s\",\"converted\":%zu,\"kept\":%zu,\"sha256\":\"%s\"}\n",
-               (unsigned long long)j->written, (unsigned long long)bytes_before, nigh_type_name((uint32_t)j->type), j->changed,
+        printf("{\"bytes\":%llu,\"bytes_before\":%llu,\"type\":\"%s\",", (unsigned long long)j->written,
+               (unsigned long long)bytes_before, nigh_type_name((uint32_t)j->type));
+        printf("\"converted\":%zu,\"kept\":%zu,\"sha256\":\"%s\"}\n", j->changed,
                j->gguf->tensor_count - j->changed, hex);
         return;
     }
-    printf("%s: %s (before: %s), %zu tensors to %s, %zu as they were\nsha256 %s\n", j->path, nigh_show_bytes(size, j->written),
-           nigh_show_bytes(before, bytes_before), j->changed, nigh_type_name((uint32_t)j->type),
-           j->gguf->tensor_count - j->changed, hex);
+    printf("%s: %s (before: %s), %zu tensors to %s, %zu as they were\nsha256 %s\n", j->path,
+           nigh_show_bytes(size, j->written), nigh_show_bytes(before, bytes_before), j->changed,
+           nigh_type_name((uint32_t)j->type), j->gguf->tensor_count - j->changed, hex);
 }
 
 static bool can_write(nigh_type type) {
-    return type == NIGH_TYPE_F32 || type == NIGH_TYPE_F16 || type == NIGH_TYPE_BF16 || type == NIGH_TYPE_Q8_0 || type == NIGH_TYPE_Q4_0;
+    return type == NIGH_TYPE_F32 || type == NIGH_TYPE_F16 || type == NIGH_TYPE_BF16 || type == NIGH_TYPE_Q8_0
+           || type == NIGH_TYPE_Q4_0;
 }
 
 static nigh_status run(int argc, char **argv, nigh_err *err) {
@@ -252,9 +261,10 @@ const nigh_command nigh_command_quantize = {
     .name = "quantize",
     .line = "write a model with its matrices in another type",
     .help = "usage: nigh quantize IN OUT TYPE [--json]\n\n"
-            "Writes the model IN to OUT with every matrix as TYPE: Q8_0, Q4_0, F16, BF16 or F32. All matrices get the same type,\n"
-            "as llama-quantize --pure does; vectors stay as they are. IN may have any type that Nigh reads, but what an earlier\n"
-            "quantisation rounded away does not come back. OUT is written whole or not at all.\n\n"
+            "Writes the model IN to OUT with every matrix as TYPE: Q8_0, Q4_0, F16, BF16 or F32. All matrices get\n"
+            "the same type, as llama-quantize --pure does; vectors stay as they are. IN may have any type that Nigh\n"
+            "reads, but what an earlier quantisation rounded away does not come back. OUT is written whole or not at\n"
+            "all.\n\n"
             "examples:\n"
             "  nigh quantize model.gguf model-q8_0.gguf Q8_0\n"
             "  nigh quantize model-q8_0.gguf model-f16.gguf F16 --json\n",

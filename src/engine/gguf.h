@@ -9,9 +9,13 @@
 #include "kernel/quant.h"
 
 enum { /* what a file may hold at most; the reader refuses more, the writer writes no more */
-    NIGH_GGUF_KEYS_MAX = 65536, NIGH_GGUF_TENSORS_MAX = 65536, NIGH_GGUF_KEY_BYTES_MAX = 65535,
-    NIGH_GGUF_NAME_BYTES_MAX = 64 /* the specification's limit of a tensor's name */, NIGH_GGUF_STRING_BYTES_MAX = 16 << 20,
-    NIGH_GGUF_ALIGNMENT = 32 /* unless general.alignment says otherwise */, NIGH_GGUF_ALIGNMENT_MAX = 65536
+    NIGH_GGUF_KEYS_MAX = 65536,
+    NIGH_GGUF_TENSORS_MAX = 65536,
+    NIGH_GGUF_KEY_BYTES_MAX = 65535,
+    NIGH_GGUF_NAME_BYTES_MAX = 64,      /* the specification's limit of a tensor's name  */
+    NIGH_GGUF_STRING_BYTES_MAX = 16 << 20,
+    NIGH_GGUF_ALIGNMENT = 32,           /* unless general.alignment says otherwise       */
+    NIGH_GGUF_ALIGNMENT_MAX = 65536
 };
 
 typedef enum { /* value types as in the file */
@@ -47,23 +51,25 @@ typedef struct {
     uint32_t *value_order, *tensor_order;   /* indices in the order of the names, for binary search */
 } nigh_gguf;
 
-/* Fails: EDATA (what, which key or tensor, at which offset), ENOSUP (tensor type by name), ENOMEM. On failure g is released. */
+/* Fails: EDATA (what, which key or tensor, at which offset), ENOSUP (tensor type by name), ENOMEM. On failure g is
+ * released. */
 NIGH_CHECK nigh_status nigh_gguf_parse(nigh_gguf *g, nigh_str file, nigh_err *err);
 void nigh_gguf_release(nigh_gguf *g);
 
 const nigh_gguf_value *nigh_gguf_find(const nigh_gguf *g, nigh_str key);            /* NULL when absent */
 const nigh_gguf_tensor *nigh_gguf_tensor_find(const nigh_gguf *g, nigh_str name);   /* NULL when absent */
 
-/* Typed reads. ENOENT when the key is absent (out untouched), EDATA when it has another type or does not fit; both name the key.
- * Integers of any width are accepted where the value fits. */
+/* Typed reads. ENOENT when the key is absent (out untouched), EDATA when it has another type or does not fit; both
+ * name the key. Integers of any width are accepted where the value fits. */
 NIGH_CHECK nigh_status nigh_gguf_u32(const nigh_gguf *g, nigh_str key, uint32_t *out, nigh_err *err);
 NIGH_CHECK nigh_status nigh_gguf_f32(const nigh_gguf *g, nigh_str key, float *out, nigh_err *err);   /* finite */
 NIGH_CHECK nigh_status nigh_gguf_bool(const nigh_gguf *g, nigh_str key, bool *out, nigh_err *err);
 NIGH_CHECK nigh_status nigh_gguf_string(const nigh_gguf *g, nigh_str key, nigh_str *out, nigh_err *err);
 /* item_type: an integer type takes integers of any width, F32 also F64, any other only itself. */
-NIGH_CHECK nigh_status nigh_gguf_array(const nigh_gguf *g, nigh_str key, nigh_gguf_type item_type, const nigh_gguf_value **out, nigh_err *err);
-/* Item i < count of an array of numbers or bools, whatever its width; an integer above INT64_MAX gives INT64_MAX. item_int is not
- * for arrays of floats. */
+NIGH_CHECK nigh_status nigh_gguf_array(const nigh_gguf *g, nigh_str key, nigh_gguf_type item_type,
+                                       const nigh_gguf_value **out, nigh_err *err);
+/* Item i < count of an array of numbers or bools, whatever its width; an integer above INT64_MAX gives INT64_MAX.
+ * item_int is not for arrays of floats. */
 int64_t nigh_gguf_item_int(const nigh_gguf_value *array, uint64_t i);
 float nigh_gguf_item_float(const nigh_gguf_value *array, uint64_t i);
 /* Strings of an array in order: begin with a zeroed cursor; false after the last. */
@@ -81,15 +87,18 @@ void nigh_gguf_put_string(nigh_gguf_writer *w, const char *key, nigh_str v);
 void nigh_gguf_put_strings(nigh_gguf_writer *w, const char *key, const nigh_str *v, size_t count);
 void nigh_gguf_put_i32s(nigh_gguf_writer *w, const char *key, const int32_t *v, size_t count);
 void nigh_gguf_put_f32s(nigh_gguf_writer *w, const char *key, const float *v, size_t count);
-void nigh_gguf_put_value(nigh_gguf_writer *w, const nigh_gguf_value *v);   /* copies a value of another file as it stands */
+/* Copies a value of another file as it stands. */
+void nigh_gguf_put_value(nigh_gguf_writer *w, const nigh_gguf_value *v);
 /* data: borrowed until finish. dims[0] = columns. */
-void nigh_gguf_put_tensor(nigh_gguf_writer *w, nigh_str name, nigh_type type, const uint64_t *dims, uint32_t dim_count, const void *data);
+void nigh_gguf_put_tensor(nigh_gguf_writer *w, nigh_str name, nigh_type type, const uint64_t *dims,
+                          uint32_t dim_count, const void *data);
 /* The whole file, ready for nigh_file_write. Same calls, same bytes. out: empty, its limit is the largest file.
  * Afterwards the writer can only be freed. Fails: EDATA naming a value or tensor that the format cannot hold, ERANGE,
  * ENOMEM. */
 NIGH_CHECK nigh_status nigh_gguf_finish(nigh_gguf_writer *w, nigh_buf *out, nigh_err *err);
-/* Only what stands in front of the data, padding included; no tensor's data is read. The caller writes the data of each tensor behind
- * it, each filled up with zeros to a multiple of NIGH_GGUF_ALIGNMENT. For files larger than memory. */
+/* Only what stands in front of the data, padding included; no tensor's data is read. The caller writes the data of
+ * each tensor behind it, each filled up with zeros to a multiple of NIGH_GGUF_ALIGNMENT. For files larger than
+ * memory. */
 NIGH_CHECK nigh_status nigh_gguf_finish_head(nigh_gguf_writer *w, nigh_buf *out, nigh_err *err);
 
 #endif

@@ -1,5 +1,5 @@
-/* test_quantize.c - `nigh quantize` against files that were made with the types to begin with, byte for byte, and what it
- * refuses. How the files are made: tools/golden_models.sh; they equal what llama-quantize --pure writes. */
+/* test_quantize.c - `nigh quantize` against files that were made with the types to begin with, byte for byte, and
+ * what it refuses. How the files are made: tools/golden_models.sh; they equal what llama-quantize --pure writes. */
 #define _GNU_SOURCE
 #include "base/os.h"
 #include "gguf_cases.h"
@@ -53,8 +53,9 @@ static bool folder_holds(const char *names) {
 }
 
 static void test_golden(void) {
-    static const char *const families[] = { "llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "bert-mean", "nomic-bert",
-                                            "jina-bert-v2", "gemma-embedding" };
+    static const char *const families[] = { "llama",      "qwen2",        "qwen3",          "gemma2",
+                                            "gemma3",     "phi3",         "olmo2",          "bert-mean",
+                                            "nomic-bert", "jina-bert-v2", "gemma-embedding" };
     static const char *const types[] = { "q8_0", "q4_0", "f16", "bf16" };
     const char *models = getenv("NIGH_GOLDEN_MODELS");
     char from[1024], to[1024];
@@ -85,8 +86,9 @@ static void test_from_quantised(void) {
     begin();
     if (!shared) TEST_SKIP("there is no ../shared");
     snprintf(path, sizeof path, "%s/golden/models", shared);
-    program_result r = program_run("for f in %s/*.gguf; do %s quantize $f %s F32 && %s quantize %s %s q4_0 && echo; done 2>&1 | grep -c '^$'",
-                                   path, program_path(), out, program_path(), out, in);
+    program_result r = program_run(
+        "for f in %s/*.gguf; do %s quantize $f %s F32 && %s quantize %s %s q4_0 && echo; done 2>&1 | grep -c '^$'",
+        path, program_path(), out, program_path(), out, in);
     CHECK_MSG(r.code == 0 && strcmp(r.text, "31\n") == 0, "%s", r.text);
     free(r.text);
     unlink(in);
@@ -129,8 +131,10 @@ static void test_refuses(void) {
     save(seed());
     const char *nigh = program_path();
     expect(1, "the same file", program_run("%s quantize %s %s Q8_0 2>&1", nigh, in, in));
-    expect(1, "the same file", program_run("ln -s in.gguf %s/link.gguf; %s quantize %s %s/link.gguf Q8_0 2>&1; c=$?; rm %s/link.gguf; exit $c",
-                                           dir, nigh, in, dir, dir));
+    expect(1, "the same file",
+           program_run(
+               "ln -s in.gguf %s/link.gguf; %s quantize %s %s/link.gguf Q8_0 2>&1; c=$?; rm %s/link.gguf; exit $c",
+               dir, nigh, in, dir, dir));
     expect(1, "is not one of Q8_0", program_run("%s quantize %s %s Q4_K 2>&1", nigh, in, out));
     expect(1, "is not one of Q8_0", program_run("%s quantize %s %s Q9 2>&1", nigh, in, out));
     expect(1, "three words", program_run("%s quantize %s %s 2>&1", nigh, in, out));
@@ -149,7 +153,8 @@ static void test_refuses(void) {
     gc_release(m);
     free(m);
     free(f);
-    expect(6, "'token_embd.weight' holds a value that is not finite", program_run("%s quantize %s %s F16 2>&1", nigh, in, out));
+    expect(6, "'token_embd.weight' holds a value that is not finite",
+           program_run("%s quantize %s %s F16 2>&1", nigh, in, out));
     CHECK(folder_holds("in.gguf "));
     unlink(in);
     rmdir(dir);

@@ -37,18 +37,29 @@ static gc_model *seed(void) {
 }
 
 static void test_page(void) {
-    static const char *const wanted[] = {
-        "GGUF version 3, 27.9 KB, 22 keys, 21 tensors", "architecture    llama", "name            tiny", "parameters      ",
-        "context         64 tokens", "layers          2", "width           32, feed-forward 64",
-        "heads           2, of keys and values 1", "vocabulary      64 tokens", "tokenizer       llama", "chat template   no",
-        "Q8_0        16 tensors", "F32          5 tensors", "llama.rope.freq_base  10000", "64 items: \"<unk>\" \"<s>\"" };
+    static const char *const wanted[] = { "GGUF version 3, 27.9 KB, 22 keys, 21 tensors",
+                                          "architecture    llama",
+                                          "name            tiny",
+                                          "parameters      ",
+                                          "context         64 tokens",
+                                          "layers          2",
+                                          "width           32, feed-forward 64",
+                                          "heads           2, of keys and values 1",
+                                          "vocabulary      64 tokens",
+                                          "tokenizer       llama",
+                                          "chat template   no",
+                                          "Q8_0        16 tensors",
+                                          "F32          5 tensors",
+                                          "llama.rope.freq_base  10000",
+                                          "64 items: \"<unk>\" \"<s>\"" };
     gc_model *m = seed();
     char sha256[65];
     save(m, sha256);
     free(m);
     program_result r = program_run("%s inspect %s 2>&1", program_path(), file);
     CHECK_MSG(r.code == 0 && strstr(r.text, sha256), "%s", r.text);
-    for (size_t i = 0; i < NIGH_COUNT(wanted); i++) CHECK_MSG(strstr(r.text, wanted[i]), "no '%s' in\n%s", wanted[i], r.text);
+    for (size_t i = 0; i < NIGH_COUNT(wanted); i++)
+        CHECK_MSG(strstr(r.text, wanted[i]), "no '%s' in\n%s", wanted[i], r.text);
     CHECK(!strstr(r.text, "blk.1.ffn_down.weight"));
     free(r.text);
     r = program_run("%s inspect %s --tensors --no-hash 2>&1", program_path(), file);
@@ -56,7 +67,9 @@ static void test_page(void) {
     free(r.text);
 }
 
-static const nigh_json *member(const nigh_json_doc *doc, const char *key) { return nigh_json_get(doc->root, nigh_str_of(key)); }
+static const nigh_json *member(const nigh_json_doc *doc, const char *key) {
+    return nigh_json_get(doc->root, nigh_str_of(key));
+}
 
 static void test_json(void) {
     gc_model *m = seed();
@@ -68,14 +81,16 @@ static void test_json(void) {
     program_result r = program_run("%s inspect --json --tensors %s 2>&1", program_path(), file);
     nigh_json_doc doc = { 0 };
     nigh_err err = { 0 };
-    CHECK_MSG(r.code == 0 && nigh_json_parse(&doc, (nigh_str){ r.text, r.len }, &err) == NIGH_OK, "%s\n%s", err.text, r.text);
+    CHECK_MSG(r.code == 0 && nigh_json_parse(&doc, (nigh_str){ r.text, r.len }, &err) == NIGH_OK, "%s\n%s", err.text,
+              r.text);
     CHECK(nigh_str_eq(member(&doc, "sha256")->text, nigh_str_of(sha256)));
     CHECK(nigh_str_eq(member(&doc, "architecture")->text, NIGH_STR("llama")));
     CHECK(member(&doc, "layers")->integer == 2 && member(&doc, "vocabulary")->integer == 64);
     CHECK(member(&doc, "chat_template")->count == 2 && member(&doc, "types")->count == 2);
     CHECK(member(&doc, "tensors")->count == 21 && member(&doc, "keys")->count == 24);
     const nigh_json *tokens = nigh_json_get(member(&doc, "keys"), NIGH_STR("tokenizer.ggml.tokens"));
-    CHECK(nigh_json_get(tokens, NIGH_STR("count"))->integer == 64 && nigh_json_get(tokens, NIGH_STR("first"))->count == 6);
+    CHECK(nigh_json_get(tokens, NIGH_STR("count"))->integer == 64
+          && nigh_json_get(tokens, NIGH_STR("first"))->count == 6);
     CHECK(nigh_json_get(member(&doc, "keys"), NIGH_STR("nan"))->type == NIGH_JSON_NULL);
     nigh_json_release(&doc);
     free(r.text);
@@ -83,7 +98,8 @@ static void test_json(void) {
 
 /* Escapes, bells, marks that turn text, and bytes that are no text, wherever a file may put them. */
 static void test_hostile_text(void) {
-    static const char evil[] = "\x1b]0;owned\x07\x1b[31mred\r\n\x9b\xff\xc2\x9b\xe2\x80\xae" "edoc\xef\xbb\xbf\x7f\xf3\xa0\x81\x81";
+    static const char evil[] = "\x1b]0;owned\x07\x1b[31mred\r\n\x9b\xff\xc2\x9b\xe2\x80\xae"
+                               "edoc\xef\xbb\xbf\x7f\xf3\xa0\x81\x81";
     gc_model *m = seed();
     char sha256[65];
     gc_string(m, "general.name", evil);
@@ -99,8 +115,12 @@ static void test_hostile_text(void) {
         CHECK_MSG(r.code == 0, "%s", r.text);
         CHECK(nigh_utf8_check((nigh_str){ r.text, r.len }) == SIZE_MAX);
         for (size_t i = 0; i < r.len; i++)
-            CHECK_MSG(((uint8_t)r.text[i] >= 0x20 && r.text[i] != 0x7f) || r.text[i] == '\n' || json, "byte %02x", (uint8_t)r.text[i]);
-        CHECK(!strchr(r.text, 0x1b) && (json || (!strstr(r.text, "\xe2\x80\xae") && strstr(r.text, "\\x1b[31mred\\r\\n\\x9b\\xff\\u{9b}\\u{202e}"))));
+            CHECK_MSG(((uint8_t)r.text[i] >= 0x20 && r.text[i] != 0x7f) || r.text[i] == '\n' || json, "byte %02x",
+                      (uint8_t)r.text[i]);
+        CHECK(!strchr(r.text, 0x1b)
+              && (json
+                  || (!strstr(r.text, "\xe2\x80\xae")
+                      && strstr(r.text, "\\x1b[31mred\\r\\n\\x9b\\xff\\u{9b}\\u{202e}"))));
         free(r.text);
     }
 }

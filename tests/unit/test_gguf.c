@@ -234,8 +234,8 @@ static void test_sparse(void) {
     CHECK(fd >= 0);
     close(fd);
     gc_file *f = seed_file();
-    /* the last tensor needs no padding in the seed */
-    uint64_t rows = (1ull << 30) / 34, before = f->bytes.len - GC_VOCAB * 34;
+    uint64_t rows = (1ull << 30) / 34,
+             before = f->bytes.len - GC_VOCAB * 34; /* the last tensor needs no padding in the seed */
     uint64_t whole = before + rows * 34;
     free_file(f);
     CHECK_MSG(parse_sparse(path, rows, 0, (off_t)whole, &err) == NIGH_OK, "%s", err.text);
