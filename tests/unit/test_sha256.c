@@ -45,4 +45,19 @@ static void test_splits(void) {
     }
 }
 
-TEST_MAIN(T(test_vectors), T(test_million), T(test_splits))
+/* In one piece a text takes the processor's instructions, where there are any; in small pieces never. */
+static void test_instructions(void) {
+    static char text[100000];
+    char whole[65], pieces[65];
+    uint64_t seed = test_seed();
+    if (!nigh_sha256_x86_found()) TEST_SKIP("this processor has no instructions for SHA-256");
+    for (int round = 0; round < 20; round++) {
+        size_t len = 16384 + test_rand(&seed) % (sizeof text - 16384);
+        for (size_t i = 0; i < len; i++) text[i] = (char)test_rand(&seed);
+        hash((nigh_str){ text, len }, len, whole);
+        hash((nigh_str){ text, len }, 1000, pieces);
+        CHECK_MSG(strcmp(whole, pieces) == 0, "NIGH_SEED=%llu, length %zu", (unsigned long long)test_seed(), len);
+    }
+}
+
+TEST_MAIN(T(test_vectors), T(test_million), T(test_splits), T(test_instructions))
