@@ -17,7 +17,7 @@ case $purpose in run) wanted=" run ";; test) wanted=" run test ";; all) wanted="
 have() { command -v "$1" > /dev/null 2>&1; }
 header() { [ -e "/usr/include/$1" ] || echo "#include <$1>" | ${CC:-cc} -E -x c - > /dev/null 2>&1; }
 node_is_new() { have node && [ "$(node -p 'process.versions.node.split(".")[0]' 2> /dev/null || echo 0)" -ge 18 ]; }
-clang_runtime() { ls "$(clang-19 -print-resource-dir)"/lib/linux/libclang_rt.fuzzer-* > /dev/null 2>&1; }
+clang_runtime() { ls "$(clang-19 -print-resource-dir 2> /dev/null)"/lib/linux/libclang_rt.fuzzer-* > /dev/null 2>&1; }
 chromium_is_there() { have chromium || have chromium-browser || have google-chrome; }
 certificates() { [ -e /etc/ssl/certs/ca-certificates.crt ]; }
 
