@@ -11,6 +11,7 @@
     X(logits) \
     X(bench) \
     X(inspect) \
+    X(chat_template) \
     X(quantize) \
     X(serve) \
     X(learn)

@@ -175,28 +175,26 @@ ALWAYS void prefetch(nigh_form f, const uint8_t *at, size_t i) {
 ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t group, const nigh_acts *a, size_t first,
                        float *out, size_t out_stride) {
     nigh_form f = nigh_form_of(type);
-    size_t blocks = m->cols / NIGH_BLOCK, width = nigh_acts_at(a, first, 1) - nigh_acts_at(a, first, 0);
+    size_t blocks = m->cols / NIGH_BLOCK, cols = m->cols;
     const uint8_t *at = m->data + group * m->group_bytes;
-    const int8_t *q = a->q + nigh_acts_at(a, first, 0) * NIGH_BLOCK;
-    const float *da = a->scale + nigh_acts_at(a, first, 0);
-    const int32_t *sum = a->sum + 2 * nigh_acts_at(a, first, 0);
+    const int8_t *q = a->q + first * cols;
+    const float *da = a->scale + first * blocks;
+    const int32_t *sum = a->sum + first * 2 * blocks;
     UNSET __m512 acc[TILE];
-#pragma GCC unroll 16
     for (size_t t = 0; t < tokens; t++) acc[t] = _mm512_setzero_ps();
     for (size_t b = 0; b < blocks;) {
         size_t span = nigh_min(NIGH_SPAN, blocks - b);
         const uint8_t *scale = at + span * nigh_form_plane_bytes(f);
-        for (size_t i = 0; i < span; i++, b++, q += width * NIGH_BLOCK, da += width, sum += 2 * width) {
+        for (size_t i = 0; i < span; i++, b++) {
             UNSET __m512i w[8];
             read_planes(f, at + i * nigh_form_plane_bytes(f), w);
             scales s = read_scales(type, f, scale, i);
             if (tokens == 1) prefetch(f, at, i);
-#pragma GCC unroll 16
-            for (size_t t = 0; t < tokens; t++) acc[t] = add_block(f, w, &s, q + t * NIGH_BLOCK, da[t], sum + 2 * t, acc[t]);
+            for (size_t t = 0; t < tokens; t++)
+                acc[t] = add_block(f, w, &s, q + t * cols + b * NIGH_BLOCK, da[t * blocks + b], sum + 2 * (t * blocks + b), acc[t]);
         }
         at += nigh_form_span_bytes(f, span);
     }
-#pragma GCC unroll 16
     for (size_t t = 0; t < tokens; t++) store_group(m, group, acc[t], out + (first + t) * out_stride);
 }
 

@@ -21,8 +21,8 @@ static void block_sums(const nigh_tile *t, int zero, const int8_t *q, int32_t is
 
 /* One block of 32 columns of one token, added to the sums of 16 rows. */
 static void add_block(const nigh_tile *t, nigh_form f, const nigh_acts *a, size_t token, size_t block, float *acc) {
-    float da = a->scale[nigh_acts_at(a, token, block)];
-    const int8_t *q = a->q + nigh_acts_at(a, token, block) * NIGH_BLOCK;
+    float da = a->scale[token * (a->cols / NIGH_BLOCK) + block];
+    const int8_t *q = a->q + token * a->cols + block * NIGH_BLOCK;
     int32_t isum[NIGH_ROWS], half[2] = { 0, 0 };
     block_sums(t, f.zero, q, isum);
     for (size_t r = 0; r < NIGH_ROWS; r++) acc[r] += (float)isum[r] * (t->dw[r] * da);
