@@ -80,15 +80,18 @@ static nigh_status begin_state(job *j, nigh_err *err) {
         && had.seed == want->seed && had.rate <= want->rate && had.rate >= want->rate;
     if (!same) return nigh_failf(err, NIGH_EINVAL, 0,
         "%s was made with other options; give the same ones, or another --checkpoint", j->o.checkpoint);
+    size_t merge_bytes = j->state.merge_count * sizeof *j->state.merges;
     if (j->state.merge_count != nigh_bpe_merge_count(j->bpe)
-        || memcmp(j->state.merges, nigh_bpe_merges(j->bpe),
-        j->state.merge_count * sizeof *j->state.merges) != 0)
+        || memcmp(j->state.merges, nigh_bpe_merges(j->bpe), merge_bytes) != 0)
         return nigh_failf(err, NIGH_EINVAL, 0,
             "%s was made from other text; give the same text, or another --checkpoint", j->o.checkpoint);
-    if (j->state.step > j->recipe.steps - j->recipe.decay
-        && (j->state.recipe.steps != want->steps || j->state.recipe.decay != want->decay))
+    const nigh_recipe *old = &j->state.recipe;
+    uint64_t decay_begins = old->steps - old->decay < want->steps - want->decay ? old->steps - old->decay
+        : want->steps - want->decay;
+    if (j->state.step > decay_begins && (old->steps != want->steps || old->decay != want->decay))
         return nigh_failf(err, NIGH_EINVAL, 0,
-            "%s is already in its decay; its --steps and --decay cannot change", j->o.checkpoint);
+            "%s is past the step where the decay begins; --steps and --decay cannot change any more",
+            j->o.checkpoint);
     j->state.recipe = j->recipe;
     fprintf(stderr, "continues %s at step %llu\n", j->o.checkpoint, (unsigned long long)j->state.step);
     return NIGH_OK;

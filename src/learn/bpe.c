@@ -3,6 +3,8 @@
  * often it stands in the text, and which words may hold it. A heap gives the most frequent pair; its entries
  * may be old, so one that no longer tells the truth is put back with the count of now. A merge visits only the
  * words listed for its pair; only pairs with the new id gain. */
+#include "base/unicode.h"
+#include "base/utf8.h"
 #include "learn/bpe.h"
 #include "learn/corpus.h"
 
@@ -29,32 +31,18 @@ struct nigh_bpe {
 /* ---- words ---- */
 typedef enum { LETTER, NUMBER, SPACE, OTHER } kind;
 
-/* What the Unicode letter and its length in bytes are. */
+/* What the letter at `at` is, and its length in bytes. What is no UTF-8 counts as one byte of its own kind. */
 static kind kind_at(nigh_str s, size_t at, size_t *bytes) {
-    const uint8_t *p = (const uint8_t *)s.ptr + at;
-    size_t left = s.len - at;
-    uint32_t c = p[0];
-    *bytes = 1;
-    if (c < 0x80) {
-        if ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') return LETTER;
-        if (c >= '0' && c <= '9') return NUMBER;
-        return c == ' ' || (c >= 9 && c <= 13) ? SPACE : OTHER;
+    uint32_t letter;
+    *bytes = nigh_max(nigh_utf8_read(s, at, &letter), 1);
+    if (letter < 0x80) {
+        if ((letter | 0x20) >= 'a' && (letter | 0x20) <= 'z') return LETTER;
+        if (letter >= '0' && letter <= '9') return NUMBER;
+        return letter == ' ' || (letter >= 9 && letter <= 13) ? SPACE : OTHER;
     }
-    size_t more = c < 0xc0 ? 0 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-    if (more == 0 || more >= left) return OTHER;
-    c &= 0x3fu >> more;
-    for (size_t i = 1; i <= more; i++) c = c << 6 | (p[i] & 0x3f);
-    *bytes = more + 1;
-    if (c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029
-        || c == 0x202f || c == 0x205f || c == 0x3000) return SPACE;
-    if (c == 0xb2 || c == 0xb3 || c == 0xb9 || (c >= 0xbc && c <= 0xbe) || c == 0x2070
-        || (c >= 0x2074 && c <= 0x2079)
-        || (c >= 0x2080 && c <= 0x2089) || (c >= 0x2150 && c <= 0x2189)) return NUMBER;
-    if (c == 0xaa || c == 0xb5 || c == 0xba || (c >= 0xc0 && c <= 0x2c1 && c != 0xd7 && c != 0xf7))
-        return LETTER;
-    if ((c >= 0x370 && c <= 0x52f && c != 0x375 && c != 0x37e && c != 0x387 && !(c >= 0x482 && c <= 0x489))
-        || (c >= 0x1e00 && c <= 0x1fbc)) return LETTER;
-    return OTHER;
+    if (nigh_unicode_is_space(letter)) return SPACE;
+    uint32_t mask = nigh_unicode_mask(letter);
+    return mask & NIGH_LETTER ? LETTER : mask & NIGH_NUMBER ? NUMBER : OTHER;
 }
 
 static size_t run_end(nigh_str s, size_t at, kind k) {
