@@ -222,7 +222,8 @@ static bool normal_host(nigh_str host, uint16_t port, char *out, size_t cap) {
         if (!ok) return false;
         out[n++] = c;
     }
-    nigh_format(out + n, cap - n, ":%u", (unsigned)given);
+    if (given) nigh_format(out + n, cap - n, ":%u", (unsigned)given);
+    else out[n] = '\0';
     return true;
 }
 
