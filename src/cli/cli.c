@@ -125,3 +125,4 @@ void nigh_cli_catch_signals(void) {
 }
 
 bool nigh_cli_stopped(void) { return stop_count > 0; }
+void nigh_cli_go_on(void) { stop_count = 0; }

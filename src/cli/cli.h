@@ -42,6 +42,7 @@ unsigned nigh_cli_cpu(void);
 /* Ctrl-C and SIGTERM set a flag once nigh_cli_catch_signals was called; a second signal ends the program at once. */
 void nigh_cli_catch_signals(void);
 bool nigh_cli_stopped(void);
+void nigh_cli_go_on(void);              /* forgets the signals so far */
 /* The first of these signals also calls fn(ud), which must be safe in a signal handler. fn NULL: no more. */
 void nigh_cli_on_stop(void (*fn)(void *ud), void *ud);
 

@@ -21,7 +21,7 @@ static const char help[] =
     "Measures a model on this machine: tokens a second for a prompt and for an answer, and the share of the memory's\n"
     "read bandwidth that the answer uses. One run to warm up is not counted; the median of the others is.\n"
     "\n"
-    "  -p, --prompt N       tokens of the prompt, drawn at random (default 512)\n"
+    "  -p, --prompt N       tokens of the prompt, drawn at random (default 512, or as many as the context holds)\n"
     "  -n, --tokens N       tokens to make, from an empty context on (default 128)\n"
     "  -r, --rounds N       counted runs of each (default 3)\n"
     "  -t, --threads N      default: one a core\n"
@@ -51,7 +51,7 @@ typedef struct {
 } bench_result;
 
 static nigh_status read_opts(bench_opts *o, int *argc, char **argv, nigh_err *err) {
-    *o = (bench_opts){ .prompt = 512, .tokens = 128, .rounds = 3 };
+    *o = (bench_opts){ .rounds = 3 };
     const nigh_opt opts[] = { { "prompt", 'p', NIGH_OPT_INT, &o->prompt, 1, 1 << 20 },
                               { "tokens", 'n', NIGH_OPT_INT, &o->tokens, 1, 1 << 20 },
                               { "rounds", 'r', NIGH_OPT_INT, &o->rounds, 1, ROUNDS_MAX },
@@ -207,9 +207,11 @@ static void print_table(const nigh_cli_model *m, const bench_opts *o, const benc
 
 /* ---- the command ---- */
 
-static nigh_status prepare(bench_work *w, const bench_opts *o, nigh_err *err) {
+static nigh_status prepare(bench_work *w, bench_opts *o, nigh_err *err) {
     nigh_cli_model *m = w->m;
     uint64_t state = 1;
+    if (o->prompt == 0) o->prompt = (int64_t)nigh_min(512, m->about->context_tokens);
+    if (o->tokens == 0) o->tokens = (int64_t)nigh_min(128, m->about->context_tokens);
     size_t need = nigh_max((size_t)o->prompt, (size_t)o->tokens);
     if (need > m->about->context_tokens && !m->about->encoder)
         return nigh_failf(err, NIGH_ERANGE, 0, "this model has a context of %u tokens; give less with -p and -n",

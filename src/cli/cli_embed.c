@@ -113,22 +113,11 @@ static nigh_status embed_text(nigh_cli_model *m, nigh_str text, bool raw, nigh_e
     return status;
 }
 
-/* Reads a line without its end into `line`. False at the end of the input. */
-static bool read_line(nigh_buf *line, nigh_status *status) {
-    line->len = 0;
-    for (int c; *status == NIGH_OK; *status = nigh_buf_add_char(line, (char)c)) {
-        c = getchar();
-        if (c == EOF) return line->len > 0;
-        if (c == '\n') return true;
-    }
-    return false;
-}
-
 /* One text a line, answered before the next is read, so it can stand in a pipe. */
 static nigh_status embed_lines(nigh_cli_model *m, bool raw, nigh_err *err) {
     nigh_buf line = NIGH_BUF(NIGH_CLI_TEXT_MAX);
     nigh_status status = NIGH_OK;
-    for (unsigned long long number = 1; status == NIGH_OK && read_line(&line, &status); number++) {
+    for (unsigned long long number = 1; status == NIGH_OK && nigh_cli_read_line(&line, &status); number++) {
         nigh_err inner = { 0 };
         status = embed_text(m, nigh_buf_str(&line), raw, &inner);
         if (status != NIGH_OK) nigh_failf(err, status, inner.at, "line %llu: %s", number, inner.text);

@@ -150,3 +150,13 @@ nigh_status nigh_cli_encode(const nigh_cli_model *m, nigh_str text, bool special
     return nigh_tokenizer_encode(m->tokenizer, text,
                                  (nigh_encode_opts){ .add_special = true, .parse_special = special }, ids, err);
 }
+
+bool nigh_cli_read_line(nigh_buf *line, nigh_status *status) {
+    line->len = 0;
+    for (int c; *status == NIGH_OK; *status = nigh_buf_add_char(line, (char)c)) {
+        c = getchar();
+        if (c == EOF) return line->len > 0;
+        if (c == '\n') return true;
+    }
+    return false;
+}

@@ -50,6 +50,9 @@ NIGH_CHECK nigh_status nigh_cli_parse_ids(const nigh_cli_model *m, const char *t
  * tokens count. */
 NIGH_CHECK nigh_status nigh_cli_encode(const nigh_cli_model *m, nigh_str text, bool special, nigh_ids *ids,
                                        nigh_err *err);
+/* Reads a line of standard input, without its end, into `line`. False at the end of the input, and on a failure,
+ * which goes into *status: ERANGE, ENOMEM. */
+NIGH_CHECK bool nigh_cli_read_line(nigh_buf *line, nigh_status *status);
 enum { NIGH_CLI_IDS_MAX = 1 << 22, NIGH_CLI_TEXT_MAX = 64 << 20 };
 
 #endif

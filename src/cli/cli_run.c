@@ -1,7 +1,8 @@
-/* cli_run.c - `nigh run`: a prompt in, a continuation out, streamed.
+/* cli_run.c - `nigh run`: a prompt in, a continuation out, streamed; on a terminal without a prompt, one after another.
  *
  *     words and stdin -> run_opts -> ids -> session (the prompt in batches) -> one generation -> stdout
  *
+ * A conversation is the same walk once for each line: the session keeps what the prompts have in common.
  * Text goes to stdout as soon as it is whole letters; everything else goes to stderr. What a model says is
  * outside data: to a terminal it goes without control characters, which could move the cursor, change
  * the title or answer questions in the user's name. */
@@ -10,6 +11,7 @@
 
 #include "base/json.h"
 #include "cli/cli.h"
+#include "cli/cli_chat.h"
 #include "cli/cli_model.h"
 #include "engine/generate.h"
 
@@ -17,7 +19,8 @@ static const char help[] =
     "usage: nigh run MODEL [-p TEXT] [OPTIONS]\n"
     "\n"
     "Continues a text on this device. MODEL is a .gguf file or the name of a shipped model. Without -p the text is\n"
-    "read from standard input (one line feed at its end is dropped).\n"
+    "read from standard input (one line feed at its end is dropped); where that is a terminal, each line is answered,\n"
+    "as a conversation if the model has a chat template.\n"
     "\n"
     "  -p, --prompt TEXT         the text to continue; \"\" begins with nothing\n"
     "  -n, --tokens N            most tokens to make; without it until the model ends or the context is full\n"
@@ -30,6 +33,8 @@ static const char help[] =
     "      --frequency-penalty F, --presence-penalty F    as in the OpenAI API, -2..2\n"
     "      --stop TEXT           end before this text; may stand up to 16 times\n"
     "      --ignore-end          go on after the model's end token\n"
+    "      --chat                the text is a message to a chat model, in the form of the model's template\n"
+    "      --system TEXT         with it, and in a conversation: the message that goes before\n"
     "      --special             <names> of control tokens in the prompt are those tokens, not text\n"
     "  -c, --context N           tokens of prompt and answer together; default the model's own, at most 4096\n"
     "  -t, --threads N           default: one a core\n"
@@ -44,24 +49,27 @@ static const char help[] =
     "  echo \"One day\" | nigh run MODEL.gguf -n 20 --stop \".\" --json\n";
 
 typedef struct {
-    const char *prompt;
+    const char *prompt, *system;
     int64_t tokens, seed, threads, context, top_k;
     double temp, top_p, min_p, repeat, frequency, presence;
     nigh_opt_list stop;
-    bool ignore_end, special, json, quiet;
+    bool ignore_end, special, chat, json, quiet;
 } run_opts;
 
 typedef struct {
     run_opts o;
     nigh_cli_model m;
+    nigh_cli_chat chat;
     nigh_ids ids;               /* the prompt */
     float *logits;              /* [vocab] */
     nigh_generation *gen;
     nigh_finish finish;
-    nigh_buf text;              /* of the answer, for --json */
-    uint64_t prompt_ns, answer_ns, first_ns;    /* first_ns: from the command's start to the first token */
-    uint32_t evaluated;         /* tokens of the answer that went through the model */
-    bool terminal;
+    nigh_buf text;              /* of the answer, where it is needed as a whole */
+    uint64_t begun_ns;          /* when the command, or this line of a conversation, began */
+    uint64_t prompt_ns, answer_ns, first_ns;    /* first_ns: from the begin to the first token */
+    uint32_t kept,
+        evaluated; /* tokens of the prompt that the session had; of the answer that went through the model */
+    bool terminal, talk;
 } run_state;
 
 static nigh_status read_opts(run_opts *o, int *argc, char **argv, nigh_err *err) {
@@ -78,6 +86,8 @@ static nigh_status read_opts(run_opts *o, int *argc, char **argv, nigh_err *err)
                               { "presence-penalty", 0, NIGH_OPT_FLOAT, &o->presence, 0, 0 },
                               { "stop", 0, NIGH_OPT_LIST, &o->stop, 0, 0 },
                               { "ignore-end", 0, NIGH_OPT_FLAG, &o->ignore_end, 0, 0 },
+                              { "chat", 0, NIGH_OPT_FLAG, &o->chat, 0, 0 },
+                              { "system", 0, NIGH_OPT_TEXT, &o->system, 0, 0 },
                               { "special", 0, NIGH_OPT_FLAG, &o->special, 0, 0 },
                               { "context", 'c', NIGH_OPT_INT, &o->context, 1, UINT32_MAX },
                               { "threads", 't', NIGH_OPT_INT, &o->threads, 1, 256 },
@@ -116,10 +126,11 @@ static void put_for_terminal(nigh_str text) {
 
 static nigh_status put_text(run_state *r, nigh_str text, nigh_err *err) {
     if (text.len == 0) return NIGH_OK;
-    if (r->o.json) {
+    if (r->o.json || r->talk) {
         nigh_status status = nigh_buf_add(&r->text, text);
-        return status == NIGH_OK ? status : nigh_fail(err, status, 0, "the answer is too long for one JSON object");
+        if (status != NIGH_OK) return nigh_fail(err, status, 0, "the answer is too long");
     }
+    if (r->o.json) return NIGH_OK;
     if (r->terminal) put_for_terminal(text);
     else fwrite(text.ptr, 1, text.len, stdout);
     if (fflush(stdout) != 0) return nigh_fail(err, NIGH_EIO, 0, "standard output cannot be written");
@@ -133,20 +144,19 @@ static nigh_status read_prompt(run_state *r, nigh_buf *text, nigh_err *err) {
         nigh_status status = nigh_buf_add(text, nigh_str_of(r->o.prompt));
         return status == NIGH_OK ? status : nigh_fail(err, status, 0, "the prompt is too long");
     }
-    if (isatty(STDIN_FILENO))
-        return nigh_fail(err, NIGH_EINVAL, 0, "there is no prompt; give one with -p or on standard input");
     NIGH_TRY(nigh_file_read(text, "-", err));
     if (text->len && text->ptr[text->len - 1] == '\n') text->len--;
     return NIGH_OK;
 }
 
-static nigh_status make_ids(run_state *r, nigh_err *err) {
-    nigh_buf text = NIGH_BUF(NIGH_CLI_TEXT_MAX);
-    nigh_status status = read_prompt(r, &text, err);
-    if (status == NIGH_OK) status = nigh_cli_encode(&r->m, nigh_buf_str(&text), r->o.special, &r->ids, err);
-    nigh_buf_release(&text);
-    if (status != NIGH_OK) return status;
+/* The ids of a text: as it is, or as the next message of a chat. */
+static nigh_status make_ids(run_state *r, nigh_str text, nigh_err *err) {
     uint32_t limit = nigh_session_limit(r->m.session);
+    r->ids.len = 0;
+    if (r->chat.chat) {
+        NIGH_TRY(nigh_cli_chat_add(&r->chat, "user", text, err));
+        NIGH_TRY(nigh_cli_chat_ids(&r->chat, &r->m, &r->ids, err));
+    } else NIGH_TRY(nigh_cli_encode(&r->m, text, r->o.special, &r->ids, err));
     if (r->ids.len == 0)
         return nigh_fail(err, NIGH_EINVAL, 0,
                          "the prompt is empty, and this model has no token to begin with; give it some text");
@@ -195,7 +205,7 @@ static nigh_status answer(run_state *r, nigh_err *err) {
     for (;;) {
         if (nigh_cli_stopped()) return end_generation(r, NIGH_FINISH_CANCEL, err);
         NIGH_TRY(nigh_generation_step(r->gen, r->logits, &step, err));
-        if (r->first_ns == 0) r->first_ns = nigh_os_now_ns() - r->m.begun_ns;
+        if (r->first_ns == 0) r->first_ns = nigh_os_now_ns() - r->begun_ns;
         r->finish = step.finish;
         NIGH_TRY(put_text(r, step.text, err));
         if (step.finish != NIGH_FINISH_NONE) return NIGH_OK;
@@ -209,10 +219,21 @@ static nigh_status answer(run_state *r, nigh_err *err) {
     }
 }
 
+static nigh_status evaluate_prompt(run_state *r, nigh_err *err) {
+    uint32_t count = (uint32_t)r->ids.len;
+    r->kept = nigh_session_reuse(r->m.session, r->ids.ptr, count);
+    nigh_status status = nigh_runner_prompt(r->m.runner, r->m.session, r->ids.ptr, count, r->logits, err);
+    /* A Ctrl-C that came too late for the last answer is not meant for this one. */
+    if (status == NIGH_ECANCEL && !nigh_cli_stopped())
+        status = nigh_runner_prompt(r->m.runner, r->m.session, r->ids.ptr, count, r->logits, err);
+    return status;
+}
+
 static nigh_status generate(run_state *r, nigh_err *err) {
     uint64_t begin = nigh_os_now_ns();
-    nigh_status status =
-        nigh_runner_prompt(r->m.runner, r->m.session, r->ids.ptr, (uint32_t)r->ids.len, r->logits, err);
+    r->first_ns = r->answer_ns = r->evaluated = 0;
+    r->text.len = 0;
+    nigh_status status = evaluate_prompt(r, err);
     r->prompt_ns = nigh_os_now_ns() - begin;
     if (status == NIGH_ECANCEL) return end_generation(r, NIGH_FINISH_CANCEL, err);
     if (status != NIGH_OK) return status;
@@ -225,22 +246,26 @@ static nigh_status generate(run_state *r, nigh_err *err) {
 /* ---- what is said at the end ---- */
 
 static double rate(uint64_t count, uint64_t ns) { return ns ? (double)count * 1e9 / (double)ns : 0; }
-static double elapsed_ms(const run_state *r) { return (double)(nigh_os_now_ns() - r->m.begun_ns) / 1e6; }
+static double elapsed_ms(const run_state *r) { return (double)(nigh_os_now_ns() - r->begun_ns) / 1e6; }
+static double prompt_rate(const run_state *r) { return rate(r->ids.len - r->kept, r->prompt_ns); }
 
 static void say_status(run_state *r) {
-    unsigned count = nigh_generation_count(r->gen);
+    double ms = elapsed_ms(r);      /* without the wait for the hash of a large file */
     if (r->o.quiet) return;
-    fprintf(stderr,
-            "on this device \u00b7 model %.12s \u00b7 0 bytes left \u00b7 prompt %zu tokens at %.1f tok/s \u00b7 %u "
-            "tokens at %.1f tok/s \u00b7 %.0f ms",
-            nigh_cli_model_hash(&r->m), r->ids.len, rate(r->ids.len, r->prompt_ns), count,
-            rate(r->evaluated, r->answer_ns), elapsed_ms(r));
+    fprintf(stderr, "on this device \u00b7 model %.12s \u00b7 0 bytes left \u00b7 prompt %zu tokens at %.1f tok/s",
+            nigh_cli_model_hash(&r->m), r->ids.len - r->kept, prompt_rate(r));
+    if (r->kept) fprintf(stderr, " (%u kept)", (unsigned)r->kept);
+    unsigned count = nigh_generation_count(r->gen);
+    fprintf(stderr, " \u00b7 %u token%s", count, count == 1 ? "" : "s");
+    if (r->evaluated) fprintf(stderr, " at %.1f tok/s", rate(r->evaluated, r->answer_ns));
+    fprintf(stderr, " \u00b7 %.0f ms", ms);
     if (r->o.seed >= 0 && r->o.temp > 0) fprintf(stderr, " \u00b7 seed %lld", (long long)r->o.seed);
     fputc('\n', stderr);
 }
 
 static nigh_status say_json(run_state *r, nigh_err *err) {
     static const char *const reasons[] = { "none", "stop", "length", "cancel" };
+    double ms = elapsed_ms(r);
     nigh_buf b = NIGH_BUF((size_t)NIGH_CLI_TEXT_MAX * 7);
     nigh_status status = nigh_buf_add(&b, NIGH_STR("{\"text\":"));
     if (status == NIGH_OK) status = nigh_json_add_string(&b, nigh_buf_str(&r->text));
@@ -252,25 +277,24 @@ static nigh_status say_json(run_state *r, nigh_err *err) {
     if (status == NIGH_OK)
         status = nigh_buf_addf(
             &b, ",\"timings\":{\"load_ms\":%.1f,\"first_token_ms\":%.1f,\"prompt_tps\":%.1f,\"decode_tps\":%.1f}",
-            (double)r->m.load_ns / 1e6, (double)r->first_ns / 1e6, rate(r->ids.len, r->prompt_ns),
+            (double)r->m.load_ns / 1e6, (double)r->first_ns / 1e6, prompt_rate(r),
             rate(r->evaluated, r->answer_ns));
     if (status == NIGH_OK)
         status =
             nigh_buf_addf(&b, ",\"receipt\":{\"place\":\"device\",\"model\":\"%s\",\"bytes_out\":0,\"ms\":%.0f}}\n",
-                          nigh_cli_model_hash(&r->m), elapsed_ms(r));
+                          nigh_cli_model_hash(&r->m), ms);
     if (status == NIGH_OK) fwrite(b.ptr, 1, b.len, stdout);
     else nigh_fail(err, status, 0, "the answer is too long for one JSON object");
     nigh_buf_release(&b);
     return status;
 }
 
-static nigh_status work(run_state *r, const char *model, nigh_err *err) {
-    NIGH_TRY(draw_seed(&r->o, err));
-    NIGH_TRY(nigh_cli_model_open(&r->m, model, r->o.threads, r->o.quiet, true, err));
-    NIGH_TRY(nigh_cli_model_begin(&r->m, nigh_cli_context(&r->m, r->o.context), 0, err));
-    NIGH_TRY(make_ids(r, err));
-    r->logits = nigh_alloc(r->m.about->vocab, sizeof *r->logits);
-    if (!r->logits) return nigh_fail(err, NIGH_ENOMEM, 0, "no memory for the logits");
+/* ---- one answer, or one for each line ---- */
+
+/* From the ids of a prompt to the end of its answer, with what is said after it. */
+static nigh_status one_answer(run_state *r, nigh_err *err) {
+    nigh_generation_free(r->gen);
+    r->gen = NULL;
     NIGH_TRY(begin_generation(r, err));
     nigh_cli_catch_signals();
     nigh_cli_on_stop(cancel, r->m.runner);
@@ -281,8 +305,66 @@ static nigh_status work(run_state *r, const char *model, nigh_err *err) {
     if (fflush(stdout) != 0) return nigh_fail(err, NIGH_EIO, 0, "standard output cannot be written");
     if (r->o.json) NIGH_TRY(say_json(r, err));
     say_status(r);
-    return r->finish == NIGH_FINISH_CANCEL ? nigh_fail(err, NIGH_ECANCEL, 0, "stopped; the text so far is above")
-                                           : NIGH_OK;
+    return NIGH_OK;
+}
+
+static nigh_status answer_prompt(run_state *r, nigh_err *err) {
+    nigh_buf text = NIGH_BUF(NIGH_CLI_TEXT_MAX);
+    nigh_status status = read_prompt(r, &text, err);
+    if (status == NIGH_OK) status = make_ids(r, nigh_buf_str(&text), err);
+    nigh_buf_release(&text);
+    if (status == NIGH_OK) status = one_answer(r, err);
+    if (status != NIGH_OK || r->finish != NIGH_FINISH_CANCEL) return status;
+    return nigh_fail(err, NIGH_ECANCEL, 0, "stopped; the text so far is above");
+}
+
+/* One line of a conversation. What does not fit is said, and the conversation is as before. */
+static nigh_status answer_line(run_state *r, nigh_str line, nigh_err *err) {
+    size_t before = r->chat.messages.len;
+    r->begun_ns = nigh_os_now_ns();
+    nigh_status status = make_ids(r, line, err);
+    if (status == NIGH_OK) status = one_answer(r, err);
+    if (status == NIGH_OK && r->chat.chat)
+        status = nigh_cli_chat_add(&r->chat, "assistant", nigh_buf_str(&r->text), err);
+    if (status != NIGH_ERANGE) return status;
+    fprintf(stderr, "%s; /new begins anew\n", err->text);
+    *err = (nigh_err){ 0 };
+    r->chat.messages.len = before;
+    return NIGH_OK;
+}
+
+static nigh_status converse(run_state *r, nigh_err *err) {
+    nigh_buf line = NIGH_BUF(NIGH_CLI_TEXT_MAX);
+    nigh_status status = NIGH_OK;
+    size_t start = r->chat.messages.len;
+    if (!r->o.quiet)
+        fprintf(stderr, "%s; Ctrl-C stops an answer, /new begins anew, Ctrl-D ends\n",
+                r->chat.chat ? "a conversation" : "each line is continued by itself");
+    nigh_cli_catch_signals();
+    while (status == NIGH_OK) {
+        nigh_cli_go_on();
+        fputs("> ", stderr);
+        if (!nigh_cli_read_line(&line, &status)) break;
+        nigh_str text = nigh_str_trim(nigh_buf_str(&line));
+        if (nigh_str_eq(text, NIGH_STR("/new"))) r->chat.messages.len = start;
+        else if (text.len) status = answer_line(r, nigh_buf_str(&line), err);
+    }
+    nigh_buf_release(&line);
+    fputc('\n', stderr);
+    return status;
+}
+
+static nigh_status work(run_state *r, const char *model, nigh_err *err) {
+    r->talk = !r->o.prompt && !r->o.json && isatty(STDIN_FILENO);
+    NIGH_TRY(draw_seed(&r->o, err));
+    NIGH_TRY(nigh_cli_model_open(&r->m, model, r->o.threads, r->o.quiet, true, err));
+    r->begun_ns = r->m.begun_ns;
+    if (r->o.chat || r->o.system || (r->talk && r->m.about->chat_template.len))
+        NIGH_TRY(nigh_cli_chat_open(&r->chat, &r->m, r->o.system, err));
+    NIGH_TRY(nigh_cli_model_begin(&r->m, nigh_cli_context(&r->m, r->o.context), 0, err));
+    r->logits = nigh_alloc(r->m.about->vocab, sizeof *r->logits);
+    if (!r->logits) return nigh_fail(err, NIGH_ENOMEM, 0, "no memory for the logits");
+    return r->talk ? converse(r, err) : answer_prompt(r, err);
 }
 
 static nigh_status run(int argc, char **argv, nigh_err *err) {
@@ -296,6 +378,7 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     nigh_free(r.logits);
     nigh_ids_release(&r.ids);
     nigh_buf_release(&r.text);
+    nigh_cli_chat_close(&r.chat);
     nigh_cli_model_close(&r.m);
     return status;
 }
