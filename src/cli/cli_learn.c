@@ -134,6 +134,7 @@ static nigh_status save(job *j, nigh_err *err) {
 static nigh_status run_steps(job *j, nigh_err *err) {
     j->started_ns = j->saved_ns = nigh_os_now_ns();
     j->first_step = j->state.step;
+    if (nigh_cli_stopped()) return nigh_fail(err, NIGH_ECANCEL, 0, "stopped before the first step");
     j->held_loss = held_loss(j, 32, false);
     while (j->state.step < j->recipe.steps) {
         nigh_trainer_step(j->trainer, &j->state);
@@ -180,6 +181,7 @@ static nigh_status write_checkpoint(job *j, nigh_err *err) {
 
 static nigh_status learn(job *j, int argc, char **argv, nigh_err *err) {
     j->terminal = isatty(2);
+    nigh_cli_catch_signals();
     j->bpe = nigh_bpe_new();
     j->pool = nigh_pool_new(nigh_min(j->o.threads ? (size_t)j->o.threads : nigh_os_cpu_count(),
         NIGH_TRAIN_LANES));
@@ -193,7 +195,6 @@ static nigh_status learn(job *j, int argc, char **argv, nigh_err *err) {
     if (!j->trainer) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory to train a model of this size");
     fprintf(stderr, "model: %zu parameters; %zu threads; products in %s\n", j->state.count,
         nigh_pool_size(j->pool), nigh_gemm_name(kind));
-    nigh_cli_catch_signals();
     NIGH_TRY(run_steps(j, err));
     fprintf(stderr, "held-out loss %.4f\n", held_loss(j, 0, true));
     return write_model(j, err);
@@ -275,6 +276,6 @@ static const char help[] =
     "  nigh learn notes/ --out notes.gguf --checkpoint notes.ckpt\n"
     "  nigh learn stories@4,12 books@1,0.25 --steps 2200 --out tales.gguf\n"
     "  nigh learn poems.txt --dim 128 --layers 4 --heads 4 --kv-heads 2 --ff 256 --vocab 1024 -n 700 -o small.gguf\n"
-    "  nigh learn --checkpoint notes.ckpt --out now.gguf --type f32     the model of a checkpoint as it stands\n";
+    "  nigh learn --checkpoint notes.ckpt --out now.gguf --type f32     # of a checkpoint, as it stands\n";
 
 const nigh_command nigh_command_learn = { "learn", "train a small model from text files", help, run };
