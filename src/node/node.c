@@ -42,7 +42,7 @@ static nigh_status add_model(nigh_buf *b, const nigh_served *m) {
         ",\"context_tokens\":%u,\"parameters\":%llu,\"embedding_size\":%u,\"gives\":\"%s\",\"chat_template\":%s}}",
             nigh_sched_context(m->sched),
                          (unsigned long long)i->parameters, i->embed, i->encoder ? "vectors" : "text",
-                             i->chat_template.len ? "true" : "false");
+                             m->chat ? "true" : "false");
 }
 
 static void reply_or_fail(nigh_exchange *x, nigh_status made, nigh_buf *b) {
@@ -166,6 +166,15 @@ static void hash_file(nigh_str bytes, char hex[65]) {
     nigh_sha256_hex(digest, hex);
 }
 
+/* A template that cannot be used stops conversations, not the model: text still goes on from text. */
+static void open_chat(nigh_served *m) {
+    nigh_str source = nigh_model_about(m->model)->chat_template;
+    nigh_err err = { 0 };
+    if (!source.len || nigh_chat_open(&m->chat, NIGH_CHAT_OWN, source, &err) == NIGH_OK) return;
+    m->chat = NULL;
+    nigh_format(m->chat_error, sizeof m->chat_error, "%s", err.text);
+}
+
 static nigh_status load_model(nigh_node *n, const nigh_node_opts *o, const char *path, nigh_err *err) {
     nigh_served *m = &n->models[n->model_count];
     nigh_file file;
@@ -178,6 +187,7 @@ static nigh_status load_model(nigh_node *n, const nigh_node_opts *o, const char 
     name_model(n, m, path);
     n->model_count++;                   /* from here on nigh_node_close knows it */
     m->created_s = nigh_os_unix_ms() / 1000;
+    open_chat(m);
     uint32_t most = nigh_model_about(m->model)->context_tokens;
     if (o->context_tokens > most)
         return nigh_failf(err, NIGH_ERANGE, 0, "%s was made for at most %u tokens of context", m->id, most);
@@ -247,6 +257,7 @@ void nigh_node_close(nigh_node *n, unsigned grace_ms) {
     nigh_http_close(n->http);
     for (size_t i = 0; i < n->model_count; i++) {
         nigh_sched_close(n->models[i].sched);
+        nigh_chat_close(n->models[i].chat);
         nigh_model_close(n->models[i].model);
     }
     nigh_pool_free(n->pool);

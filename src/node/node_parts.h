@@ -2,6 +2,7 @@
 #ifndef NIGH_NODE_PARTS_H
 #define NIGH_NODE_PARTS_H
 
+#include "engine/chat.h"
 #include "node/http.h"
 #include "node/node.h"
 #include "node/receipt.h"
@@ -14,6 +15,8 @@ typedef struct {
     char id[NIGH_MODEL_ID_MAX], sha256[65];
     uint64_t created_s;             /* when it was loaded */
     nigh_model *model;
+    nigh_chat *chat;                /* NULL: the model has no template, or one that cannot be used */
+    char chat_error[200];           /* why it cannot be used */
     nigh_sched *sched;
 } nigh_served;
 

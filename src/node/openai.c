@@ -74,9 +74,9 @@ static void on_step(void *ud, size_t seq, const nigh_step *step) {
         a->first_seen = true;
         nigh_metrics_observe(&a->node->metrics.first_token, elapsed_us(a));
     }
-    c->token_count++;
     c->finish = step->finish;
-    if (nigh_openai_add_logprobs(a, c, step) != NIGH_OK) a->broken = true;
+    c->token_count += step->token >= 0;
+    if (step->token >= 0 && nigh_openai_add_logprobs(a, c, step) != NIGH_OK) a->broken = true;
     c->text_bytes += step->text.len;
     if (a->r.stream) {
         if (step->text.len || c->tokens.len) push(a, nigh_openai_text_event(a, seq, step->text));

@@ -42,7 +42,7 @@ struct job {
     void *ud;
     sequence *sequences;            /* NULL: an embedding job */
     nigh_ids *texts;
-    size_t count, ended;
+    size_t count, ended, weight;    /* weight: places it takes in the queue */
     uint64_t full_since_ms;         /* 0: reads well */
 };
 
@@ -60,7 +60,7 @@ struct nigh_sched {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     job *inbox, **inbox_end;
-    size_t queued;                  /* sequences and texts in the inbox and the waiting lists */
+    size_t queued;                  /* sequences and embedding jobs in the inbox and the waiting lists */
     bool poked, stopping, stopped;
 };
 
@@ -87,7 +87,11 @@ static job *new_job(const nigh_job_calls *calls, void *ud, size_t count, bool em
     *j = (job){ .calls = *calls, .ud = ud };
     if (embed) j->texts = nigh_alloc(sizeof *j->texts, count);
     else j->sequences = nigh_alloc(sizeof *j->sequences, count);
-    if (j->texts || j->sequences) { j->count = count; return j; }
+    if (j->texts || j->sequences) {
+        j->count = count;
+        j->weight = embed ? 1 : count;
+        return j;
+    }
     nigh_free(j);
     return NULL;
 }
@@ -97,11 +101,11 @@ static nigh_status submit(nigh_sched *s, job *j, nigh_err *err) {
     if (!j) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the request");
     pthread_mutex_lock(&s->lock);
     if (s->stopping) status = nigh_fail(err, NIGH_ECANCEL, 0, "the node is stopping");
-    else if (s->queued + j->count > s->o.queue_max)
+    else if (s->queued + j->weight > s->o.queue_max)
         status = nigh_fail(err, NIGH_EBUSY, 0, "too many requests are waiting; try again soon");
     else {
-        s->queued += j->count;
-        atomic_fetch_add(&s->o.metrics->queued, (int64_t)j->count);
+        s->queued += j->weight;
+        atomic_fetch_add(&s->o.metrics->queued, (int64_t)j->weight);
         *s->inbox_end = j;
         s->inbox_end = &j->next;
         pthread_cond_signal(&s->wake);
@@ -279,7 +283,9 @@ static bool end_full(nigh_sched *s) {
         nigh_err err;
         if (!may_go(sl) || is_reading(sl->seq) || nigh_session_count(sl->session) < nigh_session_limit(sl->session))
             continue;
-        if (nigh_generation_end(sl->seq->generation, NIGH_FINISH_LENGTH, &step) == NIGH_OK) deliver(s, sl, &step);
+        nigh_status status = nigh_generation_end(sl->seq->generation, NIGH_FINISH_LENGTH, &step);
+        step.token = -1;                /* only text that was held back */
+        if (status == NIGH_OK) deliver(s, sl, &step);
         else end_job(s, sl->seq->owner, nigh_fail(&err, NIGH_ENOMEM, 0, "not enough memory"), &err);
         return true;
     }
@@ -375,7 +381,7 @@ static bool run_embed(nigh_sched *s) {
     if (status == NIGH_OK && j->ended < j->count) return true;
     s->embeds = j->next;
     if (!s->embeds) s->embeds_end = &s->embeds;
-    leave_queue(s, j->count);
+    leave_queue(s, j->weight);
     end_job(s, j, status, &err);
     return true;
 }
@@ -419,7 +425,7 @@ static void end_everything(nigh_sched *s) {
     while (s->embeds) {
         job *j = s->embeds;
         s->embeds = j->next;
-        leave_queue(s, j->count);
+        leave_queue(s, j->weight);
         end_job(s, j, status, &err);
     }
 }

@@ -34,6 +34,7 @@ typedef struct {
     nigh_client (*client)(void *ud);
     /* A sequence's prompt is about to be read; `cached` of its tokens need no work. */
     void (*begin)(void *ud, size_t seq, uint32_t cached);
+    /* step->token -1: no token, but text that was held back, because the context is full. */
     void (*step)(void *ud, size_t seq, const nigh_step *step);
     void (*vector)(void *ud, size_t i, const float *v, size_t count);     /* of an embedding job */
     void (*done)(void *ud, nigh_status status, const nigh_err *err);
