@@ -15,8 +15,7 @@ nigh_status nigh_buf_reserve(nigh_buf *b, size_t more) {
     if (more > b->limit - b->len) return NIGH_ERANGE;
     if (more <= b->cap - b->len) return NIGH_OK;
     size_t cap = nigh_max(b->cap ? b->cap : 64, b->len + more);
-    if (cap < b->limit / 2 && cap < 2 * b->cap) cap = 2 * b->cap;
-    cap = nigh_min(cap, b->limit);
+    cap = b->cap > b->limit / 2 ? b->limit : nigh_min(nigh_max(cap, 2 * b->cap), b->limit);
     char *p = nigh_alloc(1, cap);
     if (!p) return NIGH_ENOMEM;
     if (b->len) memcpy(p, b->ptr, b->len);
