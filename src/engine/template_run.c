@@ -179,8 +179,24 @@ static nigh_status compare(nigh_trun *r, nigh_top op, const nigh_tval *a, const 
     return NIGH_OK;
 }
 
+/* a ~ b ~ c: one text, put together once. */
+static nigh_status eval_concat(nigh_trun *r, const nigh_tnode *n, nigh_tval *out) {
+    nigh_tsink s = nigh_tsink_of(NIGH_TEMPLATE_OUTPUT_MAX);
+    nigh_status status = eval(r, n->a, out);
+    if (status == NIGH_OK) status = nigh_tval_print(r, &s, out);
+    for (const nigh_tnode *link = n->b; link && status == NIGH_OK; link = link->next) {
+        status = eval(r, link->a, out);
+        r->at = link->at;
+        if (status == NIGH_OK) status = nigh_tval_print(r, &s, out);
+    }
+    if (status == NIGH_OK) return nigh_tsink_take(r, &s, out);
+    nigh_tsink_release(&s);
+    return status;
+}
+
 /* a op b op c: logic stops early, comparisons hold each for its pair, the rest folds from the left. */
 static nigh_status eval_chain(nigh_trun *r, const nigh_tnode *n, nigh_tval *out) {
+    if (n->b->op == TO_CONCAT) return eval_concat(r, n, out);
     NIGH_TRY(eval(r, n->a, out));
     for (const nigh_tnode *link = n->b; link; link = link->next) {
         nigh_tval left = *out, right;
@@ -192,8 +208,7 @@ static nigh_status eval_chain(nigh_trun *r, const nigh_tnode *n, nigh_tval *out)
         }
         NIGH_TRY(eval(r, link->a, &right));
         r->at = link->at;
-        if (op == TO_CONCAT) NIGH_TRY(concat(r, &left, &right, out));
-        else if (op >= TO_ADD) NIGH_TRY(arithmetic(r, op, &left, &right, out));
+        if (op >= TO_ADD) NIGH_TRY(arithmetic(r, op, &left, &right, out));
         else {
             bool holds;
             NIGH_TRY(compare(r, op, &left, &right, &holds));
@@ -321,7 +336,7 @@ static nigh_status apply_suffix(nigh_trun *r, const nigh_tnode *s, nigh_tval *v)
 
 static nigh_status eval_postfix(nigh_trun *r, const nigh_tnode *n, nigh_tval *out) {
     NIGH_TRY(eval(r, n->a, out));
-    if (out->kind == TV_UNDEF && n->a->kind == TN_NAME && n->b->kind != TN_FILTER && n->b->kind != TN_TEST) {
+    if (out->kind == TV_UNDEF && n->a->kind == TN_NAME && n->b && n->b->kind != TN_FILTER && n->b->kind != TN_TEST) {
         r->at = n->a->at;
         return nigh_trun_fail(r, NIGH_EINVAL, "'%.*s' is undefined", (int)nigh_min(n->a->text.len, 60), n->a->text.ptr);
     }
