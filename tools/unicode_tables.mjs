@@ -1,8 +1,8 @@
 // unicode_tables.mjs - writes src/base/unicode_tables.h from what Node's own Unicode data says (\p{...}, toLowerCase,
 // normalize). Nothing is copied from anywhere; a newer Node gives newer tables.
 //   usage: node tools/unicode_tables.mjs > src/base/unicode_tables.h
-const CATEGORIES = ['Cn', 'Lu', 'Ll', 'Lt', 'Lm', 'Lo', 'Mn', 'Mc', 'Me', 'Nd', 'Nl', 'No', 'Pc', 'Pd', 'Ps', 'Pe', 'Pi', 'Pf',
-  'Po', 'Sm', 'Sc', 'Sk', 'So', 'Zs', 'Zl', 'Zp', 'Cc', 'Cf', 'Cs', 'Co'];
+const CATEGORIES = ['Cn', 'Lu', 'Ll', 'Lt', 'Lm', 'Lo', 'Mn', 'Mc', 'Me', 'Nd', 'Nl', 'No', 'Pc', 'Pd', 'Ps',
+  'Pe', 'Pi', 'Pf', 'Po', 'Sm', 'Sc', 'Sk', 'So', 'Zs', 'Zl', 'Zp', 'Cc', 'Cf', 'Cs', 'Co'];
 const UPPER_FIRST = 30; // a run Lu Ll Lu Ll ... that begins with Lu
 const LIMIT = 0x110000;
 
@@ -71,7 +71,8 @@ function rows(values) {
 
 const hex = (v) => `0x${v.toString(16)}`;
 const lower = lowerRuns();
-console.log(`/* unicode_tables.h - made by tools/unicode_tables.mjs from Unicode ${process.versions.unicode}; not written by hand. */
+const version = process.versions.unicode;
+console.log(`/* unicode_tables.h - made by tools/unicode_tables.mjs from Unicode ${version}; not written by hand. */
 #ifndef NIGH_UNICODE_TABLES_H
 #define NIGH_UNICODE_TABLES_H
 

@@ -24,23 +24,31 @@ void nigh_ids_release(nigh_ids *ids);
 NIGH_CHECK nigh_status nigh_tokenizer_open(nigh_tokenizer **out, const nigh_gguf *g, nigh_err *err);
 void nigh_tokenizer_close(nigh_tokenizer *t);
 
-/* Appends the ids of text. Any bytes are accepted; what is no UTF-8 becomes byte tokens or the unknown token. */
+/* Appends the ids of text. Any bytes are accepted; what is no UTF-8 becomes byte tokens or the unknown token
+ * (WordPiece leaves it out). On failure `out` is as before. Fails: ERANGE (more ids than out->limit, text over 2
+ * GiB), ENOMEM. */
 NIGH_CHECK nigh_status nigh_tokenizer_encode(const nigh_tokenizer *t, nigh_str text, nigh_encode_opts o,
                                              nigh_ids *out, nigh_err *err);
 
 /* Appends the bytes of one token, as they stand in running text (a piece of a UTF-8 letter is possible). special:
  * also print control tokens (else they give nothing). Ids out of range give nothing. */
 NIGH_CHECK nigh_status nigh_tokenizer_piece(const nigh_tokenizer *t, int32_t id, bool special, nigh_buf *out);
-/* The text of a list of ids (SentencePiece: without the leading space that encoding adds; WordPiece: "##" joined,
- * spaces between words; clean_up_spaces as the file asks for). */
+/* The text of a list of ids (SentencePiece: without the leading space that encoding adds; WordPiece: pieces joined, a
+ * space in front of every word). For the vocabularies that docs/format-vocabulary.md names, spaces in front of ? ! . ,
+ * and around apostrophes are taken away. It need not be UTF-8: any ids may come. */
 NIGH_CHECK nigh_status nigh_tokenizer_decode(const nigh_tokenizer *t, const int32_t *ids, size_t count, bool special,
                                              nigh_buf *out);
 
-/* A stream of tokens to whole UTF-8 letters: what is incomplete is held back (at most 3 bytes). */
-typedef struct { char held[4]; uint8_t held_len; bool started; } nigh_detok;
+/* A stream of tokens to whole UTF-8 letters. All zero to begin with: the bytes of the tokens as they are, held back
+ * only while a letter is incomplete (at most 3 bytes); what is no UTF-8 becomes U+FFFD, one for each sequence that
+ * breaks off. started: set it when the tokens follow on other text; else SentencePiece's first space is taken off, as
+ * decoding does. clean: also take spaces away where nigh_tokenizer_decode does (holds back 5 bytes more); then both
+ * give the same text. */
+typedef struct { char held[4], spaces[8]; uint8_t held_len, spaces_len; bool started, clean; } nigh_detok;
 /* Appends what may be shown after this token. */
-NIGH_CHECK nigh_status nigh_detok_push(nigh_detok *d, const nigh_tokenizer *t, int32_t id, bool special, nigh_buf *out);
-/* At the end: what is still held becomes U+FFFD. */
+NIGH_CHECK nigh_status nigh_detok_push(nigh_detok *d, const nigh_tokenizer *t, int32_t id, bool special,
+                                       nigh_buf *out);
+/* At the end: what is still held is shown, half a letter as U+FFFD. */
 NIGH_CHECK nigh_status nigh_detok_flush(nigh_detok *d, nigh_buf *out);
 
 size_t nigh_tokenizer_count(const nigh_tokenizer *t);               /* vocabulary size */
