@@ -110,12 +110,12 @@ $B/tools/%: tools/%.c tests/test.h
 .PHONY: all run test test-native tidy wasm bench bench-kernel fuzz install uninstall clean help
 run:            ## install what is missing, build, start the node at http://127.0.0.1:6444
 	@tools/install.sh run
-	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@$(MAKE) -s --no-print-directory -j$$(nproc) all
 	@exec $B/nigh serve $(ARGS)
 
 test:           ## install what is missing, build, run every test; ends with "N passed, N failed, N skipped"
 	@tools/install.sh test || echo 'some packages are missing: the tests that need them are skipped'
-	@$(MAKE) --no-print-directory -j$$(nproc) all $(TIDY) $(UNIT) wasm golden-models
+	@$(MAKE) -s --no-print-directory -j$$(nproc) all $(TIDY) $(UNIT) wasm golden-models
 	@tools/run_tests.sh $(TIDY) $(UNIT) $(SCRIPTS)
 
 # For example: SAN=address,undefined or SAN=thread, TESTS="pool json", NIGH_SHORT=1
@@ -132,7 +132,7 @@ bench-kernel: $B/bench/bench_kernel   ## the arithmetic alone, as CSV; ARGS="THR
 # Of all targets, or of FUZZ="gguf json"; FUZZ_SECONDS each. The instrumented build lies in build-fuzz.
 FUZZ_CC  ?= clang-19
 fuzz:           ## every fuzz target for FUZZ_SECONDS=60 under ASan and UBSan (needs clang-19)
-	@$(MAKE) --no-print-directory -j$$(nproc) CC=$(FUZZ_CC) SAN=address,undefined B=build-fuzz FUZZER=1 WARN= \
+	@$(MAKE) -s --no-print-directory -j$$(nproc) CC=$(FUZZ_CC) SAN=address,undefined B=build-fuzz FUZZER=1 WARN= \
 	    OPT='-O2 -fsanitize=fuzzer-no-link' fuzz-programs
 	@tools/fuzz.sh build-fuzz $(FUZZ)
 SEEDS    := $(wildcard $(FUZZ:%=tests/fuzz/seeds_%.c))
@@ -179,7 +179,7 @@ build/nigh.wasm: $(WASM_OBJ)
 
 wasm:           ## the core for the browser, build/nigh.wasm, if clang-19 and lld-19 are there
 	@if command -v $(WASM_CC) > /dev/null && command -v $(WASM_LD) > /dev/null; \
-	 then $(MAKE) --no-print-directory build/nigh.wasm; \
+	 then $(MAKE) -s --no-print-directory build/nigh.wasm; \
 	 else echo 'no clang-19 or lld-19: build/nigh.wasm is not built (tools/install.sh test)'; fi
 
 -include $(OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT:=.d) $(TIDY).d $(WASM_OBJ:.o=.d)

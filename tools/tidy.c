@@ -497,12 +497,9 @@ static void links_lead_somewhere(void) {
     printf("  %zu links\n", links);
 }
 
-/* models/NAME.gguf: a name in capitals stands for any. */
+/* models/NAME.gguf, os_NAME.c: a word in capitals stands for any. */
 static bool is_placeholder(const char *path, size_t len) {
-    size_t slash = len;
-    while (slash && path[slash - 1] != '/') slash--;
-    size_t capitals = strspn(path + slash, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_");
-    return capitals > 1 && path[slash + capitals] == '.';
+    return memmem(path, len, "NAME", 4) || memmem(path, len, "FILE", 4);
 }
 
 /* A file or folder that a comment or a document names by its path from the root exists. */
