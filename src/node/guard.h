@@ -44,8 +44,8 @@ nigh_verdict nigh_guard_head(const nigh_head *head, nigh_facts *facts);
 
 /* The names this node answers to, each "name:port" in lower case (also "name" when the port is 80). */
 typedef struct { char names[32][264]; size_t count; } nigh_hosts;
-/* Fails: EINVAL (not a host name or address), ERANGE (more than 32). A name without a port gets `port`; 0: it is left open
- * until the list is added to another, as the server does once it knows its port. */
+/* Fails: EINVAL (not a host name or address), ERANGE (more than 32). A name without a port gets
+ * `port`; 0: it is left open until the list is added to another, as the server does once it knows its port. */
 NIGH_CHECK nigh_status nigh_hosts_add(nigh_hosts *h, nigh_str name, uint16_t port, nigh_err *err);
 bool nigh_hosts_has(const nigh_hosts *h, nigh_str host);
 

@@ -91,7 +91,8 @@ static nigh_status chat(const nigh_served *m, const nigh_request *r, nigh_ids *i
     nigh_spans spans = { 0 };
     nigh_err err = { 0 };
     if (!m->chat && m->chat_error[0])
-        return nigh_refuse(why, NIGH_ENOSUP, "unsupported_value", "messages", "the model's chat template: %s", m->chat_error);
+        return nigh_refuse(why, NIGH_ENOSUP, "unsupported_value", "messages", "the model's chat template: %s",
+            m->chat_error);
     if (!m->chat) return join(m, r, ids, why);
     set_date(&o, nigh_os_unix_ms() / 86400000);
     nigh_status status = nigh_chat_render(m->chat, r->doc.root, o, &prompt, &spans, &err);

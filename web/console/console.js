@@ -8,6 +8,7 @@ let lastMade = null;     // the span it was written into
 let models = [];
 
 function say(message, bad = false) {
+  receipt.title = "";
   receipt.classList.toggle("bad", bad);
   receipt.replaceChildren(message);
 }
@@ -115,6 +116,7 @@ function showReceipt(r, usage, firstMs, writeMs, stopped) {
       receipt.append(part[0], code);
     } else receipt.append(part);
   });
+  receipt.title = "Sent to another place to be answered: " + (r.bytes_out === 0 ? "nothing." : `${r.bytes_out} bytes.`);
 }
 
 async function refused(reply) {
