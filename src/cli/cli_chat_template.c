@@ -123,7 +123,8 @@ static nigh_status use_gguf(nigh_str file, const char *path, options *o, nigh_er
 }
 
 static nigh_status run(int argc, char **argv, nigh_err *err) {
-    options o = { .chat = { .bos_token = NIGH_STR("<s>"), .eos_token = NIGH_STR("</s>") } };
+    options o = { .chat = { .bos_token = NIGH_STR("<s>"), .eos_token = NIGH_STR("</s>"), 
+                              .trust_request_tokens = true, .drop_bos = true } };
     nigh_file file = { 0 };
     NIGH_TRY(read_options(&o, &argc, argv, err));
     if (o.builtin) {

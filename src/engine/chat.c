@@ -202,15 +202,18 @@ static void give(vars *v, nigh_template_var var) {
 
 static const nigh_json json_true = { .type = NIGH_JSON_BOOL, .boolean = true }, json_false = { .type = NIGH_JSON_BOOL };
 
-static nigh_str text_or(const nigh_json *v, nigh_str other) { return is_text(v) ? v->text : other; }
+static nigh_str token_text(const nigh_json *request, nigh_chat_opts o, nigh_str name, nigh_str other) {
+    const nigh_json *v = o.trust_request_tokens ? nigh_json_get(request, name) : NULL;
+    return is_text(v) ? v->text : other;
+}
 
 static nigh_status collect(
     const nigh_json *request, const nigh_json *messages, nigh_chat_opts o, vars *v, nigh_err *err) {
     const nigh_json *tools = nigh_json_get(request, NIGH_STR("tools")),
                     *more = nigh_json_get(request, NIGH_STR("chat_template_kwargs"));
     const nigh_json *prompt = nigh_json_get(request, NIGH_STR("add_generation_prompt"));
-    nigh_str bos = text_or(nigh_json_get(request, NIGH_STR("bos_token")), o.bos_token);
-    nigh_str eos = text_or(nigh_json_get(request, NIGH_STR("eos_token")), o.eos_token);
+    nigh_str bos = token_text(request, o, NIGH_STR("bos_token"), o.bos_token);
+    nigh_str eos = token_text(request, o, NIGH_STR("eos_token"), o.eos_token);
     if (more && more->type != NIGH_JSON_OBJECT)
         return nigh_fail(err, NIGH_EINVAL, more->at, "the request: chat_template_kwargs must be an object");
     if (tools && tools->type != NIGH_JSON_ARRAY && tools->type != NIGH_JSON_NULL)
@@ -275,7 +278,7 @@ nigh_status nigh_chat_render(const nigh_chat *c, const nigh_json *request, nigh_
     nigh_spans *spans, nigh_err *err) {
     rewriter w = { c, nigh_json_get(request, NIGH_STR("messages")), NIGH_BUF(REQUEST_BYTES_MAX), err };
     nigh_json_doc doc = { 0 };
-    nigh_str bos = text_or(nigh_json_get(request, NIGH_STR("bos_token")), o.bos_token);
+    nigh_str bos = token_text(request, o, NIGH_STR("bos_token"), o.bos_token);
     size_t before = prompt->len;
     if (spans) *spans = (nigh_spans){ 0 };
     if (!w.messages || w.messages->type != NIGH_JSON_ARRAY || !w.messages->count)
@@ -285,7 +288,7 @@ nigh_status nigh_chat_render(const nigh_chat *c, const nigh_json *request, nigh_
     nigh_status status = put_messages(&w);
     if (status == NIGH_OK) status = nigh_json_parse(&doc, nigh_buf_str(&w.out), err);
     if (status == NIGH_OK) status = render(c, request, doc.root, o, prompt, spans, err);
-    if (status == NIGH_OK && !o.keep_bos && bos.len &&
+    if (status == NIGH_OK && o.drop_bos && bos.len &&
         nigh_str_starts(nigh_str_slice(nigh_buf_str(prompt), before, prompt->len), bos))
         drop_front(prompt, before, bos.len, spans);
     nigh_json_release(&doc);

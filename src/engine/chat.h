@@ -29,8 +29,10 @@ typedef struct {
 typedef struct {
     nigh_str bos_token, eos_token;      /* texts, e.g. of nigh_tokenizer_text; given to the template */
     int32_t year, month, day;           /* today, for templates that print it; year 0: unknown */
-    /* False: a bos_token at the start of the prompt is taken off, for callers that add it as an id. */
-    bool keep_bos;
+    bool drop_bos;                      /* a bos_token at the very start of the prompt is taken off, for showing it */
+    /* A request's bos_token and eos_token go before these. They count as the template's own text, so only for a
+     * request of one's own: what comes over a network must not say what a special token is. */
+    bool trust_request_tokens;
     bool no_generation_prompt;          /* the default; a request's add_generation_prompt goes first */
 } nigh_chat_opts;
 
@@ -43,8 +45,8 @@ nigh_str nigh_chat_kind_name(nigh_chat_kind kind);      /* "own", "chatml", "pla
 nigh_chat_takes nigh_chat_about(const nigh_chat *c);
 
 /* request: an object with `messages` (array of {role, content, ...}; content a string, null or parts), and optionally
- * `tools`, `add_generation_prompt`, `bos_token`, `eos_token`, `chat_template_kwargs` (an object: more names for the
- * template). Other members are ignored. The prompt is appended to `prompt`; spans count from there (see template.h).
+ * `tools`, `add_generation_prompt`, `chat_template_kwargs` (an object: more names for the template). Other members are
+ * ignored. The prompt is appended to `prompt`; spans count from there (see template.h).
  * Fails: EINVAL (the request, naming the member, or the template's own refusal), ENOSUP (parts that are not text),
  * ERANGE, ENOMEM. */
 NIGH_CHECK nigh_status nigh_chat_render(const nigh_chat *c, const nigh_json *request, nigh_chat_opts o,
@@ -52,7 +54,8 @@ NIGH_CHECK nigh_status nigh_chat_render(const nigh_chat *c, const nigh_json *req
 
 /* Appends the ids of a prompt. Only text that the template wrote is searched for special tokens; what looks like one
  * and lies even partly in user text is plain text. Text between two special tokens is tokenised in one piece, so the
- * marks never change how words are cut. add_special: put BOS and EOS as the tokenizer's file asks for. */
+ * marks never change how words are cut. add_special: put BOS and EOS as the tokenizer's file asks for; a BOS that the
+ * template has written is not put twice. */
 NIGH_CHECK nigh_status nigh_chat_encode(const nigh_tokenizer *t, nigh_str prompt, const nigh_spans *spans,
                                         bool add_special, nigh_ids *out, nigh_err *err);
 

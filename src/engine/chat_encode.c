@@ -75,14 +75,21 @@ static nigh_status put_span(encoder *e, const specials *s, size_t begin, size_t 
     return NIGH_OK;
 }
 
+/* Has the template itself begun the prompt with BOS? */
+static bool starts_with_bos(const nigh_tokenizer *t, nigh_str prompt, const nigh_spans *spans) {
+    nigh_str bos = nigh_tokenizer_text(t, nigh_tokenizer_bos(t));
+    bool written = spans && spans->count && !spans->ptr[0].user && spans->ptr[0].end >= bos.len;
+    return written && bos.len && nigh_str_starts(prompt, bos);
+}
+
 nigh_status nigh_chat_encode(const nigh_tokenizer *t, nigh_str prompt, const nigh_spans *spans, bool add_special,
                              nigh_ids *out, nigh_err *err) {
     encoder e = { t, prompt, 0, out, err };
     specials s;
     size_t begin = 0, before = out->len;
     nigh_status status = find_specials(t, &s, err);
-    if (status == NIGH_OK && add_special && nigh_tokenizer_adds_bos(t) && nigh_tokenizer_bos(t) >= 0)
-        status = put_id(&e, nigh_tokenizer_bos(t));
+    bool bos = add_special && nigh_tokenizer_adds_bos(t) && nigh_tokenizer_bos(t) >= 0;
+    if (status == NIGH_OK && bos && !starts_with_bos(t, prompt, spans)) status = put_id(&e, nigh_tokenizer_bos(t));
     for (size_t i = 0; spans && i < spans->count && status == NIGH_OK; i++) {
         size_t end = nigh_min(spans->ptr[i].end, prompt.len);
         if (!spans->ptr[i].user && end > begin) status = put_span(&e, &s, begin, end);

@@ -25,7 +25,7 @@ static void show_difference(const char *name, nigh_str which, nigh_str ours, nig
 
 static bool compare(const char *name, const nigh_chat *c, const nigh_json *conversation, const nigh_json *expected) {
     nigh_chat_opts o = {
-        .year = 2026, .month = 11, .day = 21, .bos_token = NIGH_STR("<s>"), .eos_token = NIGH_STR("</s>")
+        .year = 2026, .month = 11, .day = 21, .drop_bos = true, .bos_token = NIGH_STR("<s>"), .eos_token = NIGH_STR("</s>")
     };
     nigh_buf prompt = NIGH_BUF(1 << 22);
     nigh_spans spans = { 0 };
