@@ -20,7 +20,8 @@ static const char help[] =
     "      --special        <names> of control tokens in the text are those tokens, not text\n"
     "  -o, --out FILE       where to; - is standard output\n"
     "      --batch N        evaluate N tokens at a time (1..8192); default by the width of a row, at most 512\n"
-    "  -c, --context N      room for N tokens; default: as many as there are\n"
+    "  -c, --context N      room for N tokens; default the model's own, at most 4096 unless the text is longer (some\n"
+    "                       models turn positions in another way where there is more room)\n"
     "  -t, --threads N      default: one a core\n"
     "  -q, --quiet          nothing on stderr but errors\n"
     "\n"
@@ -118,7 +119,8 @@ static nigh_status evaluate(nigh_cli_model *m, const logits_opts *o, const nigh_
     size_t row_bytes = (size_t)m->about->vocab * sizeof(float),
            most = nigh_min(BATCH_DEFAULT, nigh_max(1, ROWS_BYTES / row_bytes));
     uint32_t batch = (uint32_t)nigh_min(o->batch ? (size_t)o->batch : most, ids->len);
-    uint32_t context = o->context ? (uint32_t)o->context : (uint32_t)ids->len;
+    uint32_t context = nigh_cli_context(m, o->context);
+    if (o->context == 0) context = (uint32_t)nigh_max(context, nigh_min(ids->len, m->about->context_tokens));
     if (context < ids->len)
         return nigh_failf(err, NIGH_ERANGE, 0, "%zu tokens do not fit into a context of %u; give more with -c",
                           ids->len, context);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test_embed.sh - `nigh embed`: arrays that are JSON, their length, lines of standard input, refusals. (The values
-# against the reference are in the golden tests.)
+# test_embed.sh - `nigh embed`: arrays that are JSON, their length, lines of standard input, refusals, and the vectors
+# of one model against the reference.
 . "$(dirname "$0")/lib.sh"
 embed() { "$NIGH" embed "$@"; }
 
@@ -35,6 +35,25 @@ if [ -r "$shared/tools/mkgguf.c" ] && command -v cc > /dev/null; then
     rows=$(embed "$tmp/none.gguf" --ids 2,9,8,7,3 -q)
     check_equal "an array for each token" 5 "$(printf '%s' "$rows" | grep -o '\[-\?[0-9]' | wc -l)"
     check_match "inside an array" '^\[\[.*\]\]$' "$rows"
+    if command -v node > /dev/null; then
+        "$tmp/mkgguf" --family bert --seed 171 --out "$tmp/mean.gguf" > /dev/null
+        cat > "$tmp/compare.mjs" << 'END'
+import { readFileSync } from "fs";
+import { execFileSync } from "child_process";
+const [nigh, model, golden] = process.argv.slice(2);
+let worst = 0, runs = 0;
+for (const run of JSON.parse(readFileSync(golden)).runs) {
+    if (run.embedding) runs++; else continue;
+    const got = JSON.parse(execFileSync(nigh, ["embed", model, "--ids", run.ids.join(","), "--raw", "-q"]));
+    run.embedding.forEach((want, i) => { worst = Math.max(worst, Math.abs(want - got[i])); });
+}
+console.log(runs > 0 && worst <= 2e-5 ? "within" : `${runs} runs, off by ${worst}`);
+END
+        check_equal "golden vectors, tolerance 2e-5" within \
+            "$(node "$tmp/compare.mjs" "$NIGH" "$tmp/mean.gguf" "$shared/golden/logits/bert-mean.json")"
+    else
+        skip "golden vectors: there is no node"
+    fi
     check_fails "an encoder gives no text" 1 "this model gives vectors, not text; use: nigh embed" "$NIGH" run "$tmp/none.gguf" -p x
     check_fails "an encoder gives no logits" 1 "this model gives vectors, not text; use: nigh embed" \
         "$NIGH" logits "$tmp/none.gguf" --ids 1 --out "$tmp/x"

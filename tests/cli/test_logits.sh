@@ -24,25 +24,31 @@ check_same "standard output; a row depends on what is before it only" "$tmp/star
 logits "$model" --ids $ids --out /dev/null -q
 check_equal "a device is written to, not replaced" yes "$([ -c /dev/null ] && echo yes)"
 
-# Against the reference, where it is there.
-golden=$shared/golden/logits/stories260K.json
-if [ -r "$golden" ] && [ -r "$golden_model" ] && command -v node > /dev/null; then
+# Against the reference, where it is there: a trained model, and two whose positions depend on the context.
+golden() { node "$tmp/compare.mjs" "$NIGH" "$1" "$shared/golden/logits/$2.json" "$tmp/out" "${@:3}"; }
+if [ -r "$golden_model" ] && command -v node > /dev/null && command -v cc > /dev/null; then
     cat > "$tmp/compare.mjs" << 'END'
 import { readFileSync } from "fs";
 import { execFileSync } from "child_process";
-const [nigh, model, golden, out] = process.argv.slice(2);
+const [nigh, model, golden, out, ...more] = process.argv.slice(2);
 let worst = 0;
 for (const run of JSON.parse(readFileSync(golden)).runs) {
-    execFileSync(nigh, ["logits", model, "--ids", run.ids.join(","), "--out", out, "-q"]);
+    execFileSync(nigh, ["logits", model, "--ids", run.ids.join(","), "--out", out, "-q", ...more]);
     const bytes = readFileSync(out), all = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
     const last = all.subarray(all.length - run.logits_last.length);
     run.logits_last.forEach((want, i) => { worst = Math.max(worst, Math.abs(want - last[i])); });
 }
 console.log(worst <= 2e-4 ? "within" : `off by ${worst}`);
 END
-    check_equal "golden logits, tolerance 2e-4" within "$(node "$tmp/compare.mjs" "$NIGH" "$golden_model" "$golden" "$tmp/out")"
+    check_equal "golden logits, tolerance 2e-4" within "$(golden "$golden_model" stories260K)"
+    cc -std=c11 -O1 -w "$shared/tools/mkgguf.c" -o "$tmp/mkgguf" -lm
+    phi3() { "$tmp/mkgguf" --family phi3 --seed "$1" --kv-heads 2 --rope longrope --rope-original 256 --out "$2" > /dev/null; }
+    phi3 152 "$tmp/long.gguf"
+    phi3 153 "$tmp/short.gguf"
+    check_equal "long factors: the model's own context" within "$(golden "$tmp/long.gguf" phi3-longrope)"
+    check_equal "short factors: -c 256" within "$(golden "$tmp/short.gguf" phi3-longrope-short -c 256)"
 else
-    skip "golden logits: no reference data or no node"
+    skip "golden logits: no reference data, no node or no compiler"
 fi
 
 check_fails "no tokens" 1 "give either --ids 1,2,3 or -p TEXT" logits "$model" --out "$tmp/x"
