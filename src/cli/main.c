@@ -11,6 +11,8 @@
     X(logits) \
     X(bench) \
     X(inspect) \
+    X(tokenize) \
+    X(detokenize) \
     X(chat_template) \
     X(quantize) \
     X(serve) \

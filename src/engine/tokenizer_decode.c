@@ -18,8 +18,11 @@ static nigh_str piece_of(const nigh_tokenizer *t, int32_t id, bool special) {
     return type == NIGH_TOKEN_USER ? nigh_tokenizer_text(t, id) : nigh_vocab_key(t, (uint32_t)id);
 }
 
-static nigh_str without_first_space(const nigh_tokenizer *t, nigh_str s) {
-    return t->add_space_prefix && s.len && s.ptr[0] == ' ' ? nigh_str_slice(s, 1, s.len) : s;
+/* The first token that shows anything loses the space that encoding put in front of the text. */
+static nigh_str without_first_space(const nigh_tokenizer *t, nigh_str s, bool *started) {
+    bool strip = !*started && t->add_space_prefix && s.len && s.ptr[0] == ' ';
+    if (s.len) *started = true;
+    return strip ? nigh_str_slice(s, 1, s.len) : s;
 }
 
 nigh_status nigh_tokenizer_piece(const nigh_tokenizer *t, int32_t id, bool special, nigh_buf *out) {
@@ -86,11 +89,10 @@ static size_t open_tail(const char *s, size_t len) {
 nigh_status nigh_tokenizer_decode(const nigh_tokenizer *t, const int32_t *ids, size_t count, bool special,
                                   nigh_buf *out) {
     size_t before = out->len;
+    bool started = false;
     nigh_status st = NIGH_OK;
-    for (size_t i = 0; i < count && st == NIGH_OK; i++) {
-        nigh_str s = piece_of(t, ids[i], special);
-        st = nigh_buf_add(out, i == 0 ? without_first_space(t, s) : s);
-    }
+    for (size_t i = 0; i < count && st == NIGH_OK; i++)
+        st = nigh_buf_add(out, without_first_space(t, piece_of(t, ids[i], special), &started));
     if (st != NIGH_OK) out->len = before;
     else if (t->clean_spaces && out->len > before) out->len = before + clean(out->ptr + before, out->len - before);
     return st;
@@ -146,9 +148,7 @@ static nigh_status show(nigh_detok *d, nigh_str s, nigh_buf *out) {
 }
 
 nigh_status nigh_detok_push(nigh_detok *d, const nigh_tokenizer *t, int32_t id, bool special, nigh_buf *out) {
-    nigh_str s = piece_of(t, id, special);
-    if (!d->started) s = without_first_space(t, s);
-    d->started = true;
+    nigh_str s = without_first_space(t, piece_of(t, id, special), &d->started);
     if (!d->clean || !t->clean_spaces) return show(d, s, out);
     char joined[sizeof d->spaces + NIGH_TOKEN_BYTES_MAX];
     size_t len = d->spaces_len + s.len;
