@@ -25,9 +25,9 @@ static inline void made_append(char *out, size_t size, const char *text) {
 
 /* One sentence into out (at least 160 bytes). Numbers make sentences of different documents differ. */
 static inline void made_sentence(char *out, uint64_t *seed) {
-    snprintf(out, MADE_SENTENCE, "%s %s %s on day %u of year %u.", made_who[test_rand(seed) % 8], made_did[test_rand(seed) % 8],
-        made_what[test_rand(seed) % 8], (unsigned)(test_rand(seed) % 1000),
-            (unsigned)(test_rand(seed) % 10000));
+    snprintf(out, MADE_SENTENCE, "%s %s %s on day %u of year %u.", made_who[test_rand(seed) % 8],
+             made_did[test_rand(seed) % 8], made_what[test_rand(seed) % 8], (unsigned)(test_rand(seed) % 1000),
+             (unsigned)(test_rand(seed) % 10000));
 }
 
 /* A document of `lines` paragraphs of three sentences. out: MADE_LINE bytes a paragraph. */

@@ -19,9 +19,20 @@ static struct { int passed, failed, skipped, case_failed, case_skipped; const ch
 #define CHECK(cond) test_check((cond), #cond, __FILE__, __LINE__)
 /* CHECK with a printf line that says more when it fails (the seed, the values). */
 #define CHECK_MSG(cond, ...) \
-    do { if (!test_check((cond), #cond, __FILE__, __LINE__)) { fprintf(stderr, "    "); fprintf(stderr, __VA_ARGS__); fputc('\n', stderr); } } while (0)
+    do { \
+        if (!test_check((cond), #cond, __FILE__, __LINE__)) { \
+            fprintf(stderr, "    "); \
+            fprintf(stderr, __VA_ARGS__); \
+            fputc('\n', stderr); \
+        } \
+    } while (0)
 /* Ends the case, counted as skipped, with a clear line. Use: TEST_SKIP("why"); */
-#define TEST_SKIP(why) do { test_state.case_skipped = 1; printf("  skipped %s: %s\n", test_state.name, why); return; } while (0)
+#define TEST_SKIP(why) \
+    do { \
+        test_state.case_skipped = 1; \
+        printf("  skipped %s: %s\n", test_state.name, why); \
+        return; \
+    } while (0)
 
 static inline bool test_check(bool ok, const char *what, const char *file, int line) {
     if (ok) return true;
@@ -68,7 +79,8 @@ static inline int test_main(const test_case *cases, size_t count, int argc, char
         else if (test_state.case_skipped) test_state.skipped++;
         else test_state.passed++;
     }
-    printf("%s: %d passed, %d failed, %d skipped\n", file ? file + 1 : argv[0], test_state.passed, test_state.failed, test_state.skipped);
+    printf("%s: %d passed, %d failed, %d skipped\n", file ? file + 1 : argv[0], test_state.passed, test_state.failed,
+           test_state.skipped);
     return test_state.failed || (test_state.passed == 0 && test_state.skipped == 0);
 }
 

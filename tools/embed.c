@@ -1,5 +1,6 @@
 /* embed.c - writes files as a C table, so that the program carries its own pages.
- * usage: embed OUT.c FILE...      Each file becomes the asset "/NAME" with the type of its ending (src/node/assets.h). */
+ * usage: embed OUT.c FILE...      Each file becomes the asset "/NAME" with the type of its ending
+ * (src/node/assets.h). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,8 @@ static const char *type_of(const char *name) {
         { ".html", "text/html; charset=utf-8" }, { ".css", "text/css; charset=utf-8" },
         { ".js", "text/javascript; charset=utf-8" }, { ".svg", "image/svg+xml" } };
     const char *end = strrchr(name, '.');
-    for (size_t i = 0; end && i < sizeof types / sizeof *types; i++) if (strcmp(end, types[i].end) == 0) return types[i].type;
+    for (size_t i = 0; end && i < sizeof types / sizeof *types; i++)
+        if (strcmp(end, types[i].end) == 0) return types[i].type;
     return "application/octet-stream";
 }
 
@@ -38,7 +40,8 @@ int main(int argc, char **argv) {
     for (int i = 2; i < argc; i++) if (write_bytes(out, argv[i], i, &counts[i - 2])) return 1;
     fprintf(out, "const nigh_asset nigh_assets[] = {\n");
     for (int i = 2; i < argc; i++)
-        fprintf(out, "    { \"/%s\", \"%s\", bytes_%d, %zu },\n", base_name(argv[i]), type_of(argv[i]), i, counts[i - 2]);
+        fprintf(out, "    { \"/%s\", \"%s\", bytes_%d, %zu },\n", base_name(argv[i]), type_of(argv[i]), i,
+                counts[i - 2]);
     fprintf(out, "};\nconst size_t nigh_asset_count = %d;\n", argc - 2);
     return fclose(out) ? 1 : 0;
 }

@@ -8,15 +8,17 @@ static nigh_str arch_key(const nigh_model *m, const char *suffix, char *buf, siz
     return (nigh_str){ buf, nigh_min(n, cap - 1) };
 }
 
-static nigh_status out_of_range(const nigh_gguf *g, nigh_str key, uint64_t v, uint64_t min, uint64_t max, nigh_err *err) {
+static nigh_status out_of_range(const nigh_gguf *g, nigh_str key, uint64_t v, uint64_t min, uint64_t max,
+                                nigh_err *err) {
     const nigh_gguf_value *value = nigh_gguf_find(g, key);
     return nigh_failf(err, NIGH_EDATA, value ? value->at : 0, "%.*s is %llu, outside %llu..%llu", (int)key.len, key.ptr,
                       (unsigned long long)v, (unsigned long long)min, (unsigned long long)max);
 }
 
-/* A number in min..max. fallback 0 means that the key must be there. A per-layer array is accepted when all its values are equal. */
-static nigh_status read_u32(const nigh_model *m, const nigh_gguf *g, const char *suffix, uint32_t fallback, uint32_t min, uint32_t max,
-                            uint32_t *out, nigh_err *err) {
+/* A number in min..max. fallback 0 means that the key must be there. A per-layer array is accepted when all its
+ * values are equal. */
+static nigh_status read_u32(const nigh_model *m, const nigh_gguf *g, const char *suffix, uint32_t fallback,
+                            uint32_t min, uint32_t max, uint32_t *out, nigh_err *err) {
     char buf[160];
     nigh_str key = arch_key(m, suffix, buf, sizeof buf);
     const nigh_gguf_value *v = nigh_gguf_find(g, key);
@@ -28,18 +30,21 @@ static nigh_status read_u32(const nigh_model *m, const nigh_gguf *g, const char 
     }
     bool ints = v->item_type <= NIGH_GGUF_I32 || v->item_type == NIGH_GGUF_U64 || v->item_type == NIGH_GGUF_I64;
     if (!ints || v->count == 0 || v->count != m->h.layers)
-        return nigh_failf(err, NIGH_EDATA, v->at, "%.*s must be a number or an array of one for each layer", (int)key.len, key.ptr);
+        return nigh_failf(err, NIGH_EDATA, v->at, "%.*s must be a number or an array of one for each layer",
+                          (int)key.len, key.ptr);
     int64_t first = nigh_gguf_item_int(v, 0);
     for (uint64_t i = 1; i < v->count; i++)
         if (nigh_gguf_item_int(v, i) != first)
-            return nigh_failf(err, NIGH_ENOSUP, v->at, "%.*s differs between layers, which is not supported", (int)key.len, key.ptr);
+            return nigh_failf(err, NIGH_ENOSUP, v->at, "%.*s differs between layers, which is not supported",
+                              (int)key.len, key.ptr);
     if (first < (int64_t)min || first > (int64_t)max) return out_of_range(g, key, (uint64_t)first, min, max, err);
     *out = (uint32_t)first;
     return NIGH_OK;
 }
 
 /* A finite number in min..max; absent leaves *out. */
-static nigh_status read_f32(const nigh_model *m, const nigh_gguf *g, const char *suffix, float min, float max, float *out, nigh_err *err) {
+static nigh_status read_f32(const nigh_model *m, const nigh_gguf *g, const char *suffix, float min, float max,
+                            float *out, nigh_err *err) {
     char buf[160];
     nigh_str key = arch_key(m, suffix, buf, sizeof buf);
     const nigh_gguf_value *value = nigh_gguf_find(g, key);
@@ -47,7 +52,8 @@ static nigh_status read_f32(const nigh_model *m, const nigh_gguf *g, const char 
     float v = 0;
     NIGH_TRY(nigh_gguf_f32(g, key, &v, err));
     if (!(v >= min && v <= max))
-        return nigh_failf(err, NIGH_EDATA, value->at, "%.*s is %f, outside %f..%f", (int)key.len, key.ptr, (double)v, (double)min, (double)max);
+        return nigh_failf(err, NIGH_EDATA, value->at, "%.*s is %f, outside %f..%f", (int)key.len, key.ptr, (double)v,
+                          (double)min, (double)max);
     *out = v;
     return NIGH_OK;
 }
@@ -58,7 +64,9 @@ static nigh_status read_sizes(nigh_model *m, const nigh_gguf *g, nigh_err *err) 
     if (nigh_gguf_find(g, arch_key(m, "expert_count", (char[160]){ 0 }, 160))) {
         uint32_t experts;
         NIGH_TRY(read_u32(m, g, "expert_count", 0, 0, UINT32_MAX, &experts, err));
-        if (experts) return nigh_failf(err, NIGH_ENOSUP, 0, "a mixture of experts (expert_count %u) is not supported", experts);
+        if (experts)
+            return nigh_failf(err, NIGH_ENOSUP, 0, "a mixture of experts (expert_count %u) is not supported",
+                              experts);
     }
     NIGH_TRY(read_u32(m, g, "block_count", 0, 1, NIGH_LAYERS_MAX, &h->layers, err));
     NIGH_TRY(read_u32(m, g, "context_length", 0, 1, NIGH_CONTEXT_MAX, &h->context, err));
@@ -67,11 +75,14 @@ static nigh_status read_sizes(nigh_model *m, const nigh_gguf *g, nigh_err *err) 
     NIGH_TRY(read_u32(m, g, "attention.head_count", 0, 1, NIGH_HEADS_MAX, &h->heads, err));
     NIGH_TRY(read_u32(m, g, "attention.head_count_kv", h->heads, 1, h->heads, &h->kv_heads, err));
     dim = h->embed / h->heads;
-    if (!nigh_gguf_find(g, arch_key(m, "attention.key_length", (char[160]){ 0 }, 160)) && (h->embed % h->heads || dim == 0))
-        return nigh_failf(err, NIGH_EDATA, 0, "embedding_length %u is no multiple of head_count %u", h->embed, h->heads);
+    if (!nigh_gguf_find(g, arch_key(m, "attention.key_length", (char[160]){ 0 }, 160))
+        && (h->embed % h->heads || dim == 0))
+        return nigh_failf(err, NIGH_EDATA, 0, "embedding_length %u is no multiple of head_count %u", h->embed,
+                          h->heads);
     NIGH_TRY(read_u32(m, g, "attention.key_length", dim, 1, NIGH_HEAD_DIM_MAX, &h->head_dim, err));
     NIGH_TRY(read_u32(m, g, "attention.value_length", h->head_dim, 1, NIGH_HEAD_DIM_MAX, &value_dim, err));
-    if (value_dim != h->head_dim) return nigh_fail(err, NIGH_ENOSUP, 0, "keys and values of different length are not supported");
+    if (value_dim != h->head_dim)
+        return nigh_fail(err, NIGH_ENOSUP, 0, "keys and values of different length are not supported");
     if (h->heads % h->kv_heads || h->heads / h->kv_heads > NIGH_GROUP_MAX)
         return nigh_failf(err, NIGH_EDATA, 0, "head_count %u does not fit head_count_kv %u", h->heads, h->kv_heads);
     h->q_dim = h->heads * h->head_dim;
@@ -86,13 +97,18 @@ static nigh_status read_attention(nigh_model *m, const nigh_gguf *g, nigh_err *e
     nigh_str key = arch_key(m, "attention.causal", buf, sizeof buf);
     if (nigh_gguf_find(g, key)) {
         NIGH_TRY(nigh_gguf_bool(g, key, &h->causal, err));
-        if (h->causal != causal) return nigh_failf(err, NIGH_ENOSUP, nigh_gguf_find(g, key)->at, "%s with the other attention.causal is not supported", m->arch->name);
+        if (h->causal != causal)
+            return nigh_failf(err, NIGH_ENOSUP, nigh_gguf_find(g, key)->at,
+                              "%s with the other attention.causal is not supported", m->arch->name);
     }
     h->causal = causal;
     bool layer_norm = (m->arch->flags & NIGH_ARCH_LAYER_NORM) != 0;
     h->norm_eps = -1;
-    NIGH_TRY(read_f32(m, g, layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", 0, 1, &h->norm_eps, err));
-    if (h->norm_eps < 0) return nigh_failf(err, NIGH_EDATA, 0, "the key %s.attention.layer_norm_%sepsilon is missing", m->arch->name, layer_norm ? "" : "rms_");
+    NIGH_TRY(read_f32(m, g, layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", 0, 1,
+                      &h->norm_eps, err));
+    if (h->norm_eps < 0)
+        return nigh_failf(err, NIGH_EDATA, 0, "the key %s.attention.layer_norm_%sepsilon is missing", m->arch->name,
+                          layer_norm ? "" : "rms_");
     NIGH_TRY(read_f32(m, g, "attn_logit_softcapping", 0, 1e6f, &h->attn_softcap, err));
     NIGH_TRY(read_f32(m, g, "final_logit_softcapping", 0, 1e6f, &h->final_softcap, err));
     uint32_t window = 0, pooling = 0;
@@ -121,7 +137,8 @@ nigh_status nigh_hparams_read(nigh_model *m, const nigh_gguf *g, nigh_err *err) 
         if (h->rope_dims % 2) return nigh_failf(err, NIGH_EDATA, 0, "rope.dimension_count %u is odd", h->rope_dims);
     }
     size_t vocab = nigh_tokenizer_count(m->tokenizer);
-    if (vocab == 0 || vocab > NIGH_VOCAB_MAX) return nigh_failf(err, NIGH_EDATA, 0, "a vocabulary of %zu tokens is outside 1..%d", vocab, NIGH_VOCAB_MAX);
+    if (vocab == 0 || vocab > NIGH_VOCAB_MAX)
+        return nigh_failf(err, NIGH_EDATA, 0, "a vocabulary of %zu tokens is outside 1..%d", vocab, NIGH_VOCAB_MAX);
     h->vocab = (uint32_t)vocab;
     return NIGH_OK;
 }

@@ -4,32 +4,37 @@
 
 #include "base/os.h"
 
-static const nigh_arch *const archs[] = {
-    &nigh_arch_llama, &nigh_arch_qwen2, &nigh_arch_qwen3, &nigh_arch_gemma2, &nigh_arch_gemma3, &nigh_arch_gemma_embedding,
-    &nigh_arch_phi3, &nigh_arch_olmo2, &nigh_arch_bert, &nigh_arch_nomic_bert, &nigh_arch_jina_bert_v2 };
+static const nigh_arch *const archs[] = { &nigh_arch_llama,      &nigh_arch_qwen2,       &nigh_arch_qwen3,
+                                          &nigh_arch_gemma2,     &nigh_arch_gemma3,      &nigh_arch_gemma_embedding,
+                                          &nigh_arch_phi3,       &nigh_arch_olmo2,       &nigh_arch_bert,
+                                          &nigh_arch_nomic_bert, &nigh_arch_jina_bert_v2 };
 
 static nigh_status find_arch(nigh_model *m, const nigh_gguf *g, nigh_err *err) {
     nigh_str name;
-    if (!nigh_gguf_find(g, NIGH_STR("general.architecture"))) return nigh_fail(err, NIGH_EDATA, 0, "the key general.architecture is missing");
+    if (!nigh_gguf_find(g, NIGH_STR("general.architecture")))
+        return nigh_fail(err, NIGH_EDATA, 0, "the key general.architecture is missing");
     NIGH_TRY(nigh_gguf_string(g, NIGH_STR("general.architecture"), &name, err));
     for (size_t i = 0; i < NIGH_COUNT(archs); i++) {
         if (!nigh_str_eq(name, nigh_str_of(archs[i]->name))) continue;
         m->arch = archs[i];
         return NIGH_OK;
     }
-    return nigh_failf(err, NIGH_ENOSUP, nigh_gguf_find(g, NIGH_STR("general.architecture"))->at, "architecture '%.*s' is not supported",
-                      (int)nigh_min(name.len, 60), name.ptr);
+    return nigh_failf(err, NIGH_ENOSUP, nigh_gguf_find(g, NIGH_STR("general.architecture"))->at,
+                      "architecture '%.*s' is not supported", (int)nigh_min(name.len, 60), name.ptr);
 }
 
 /* Files that are right but are not a whole model. */
 static nigh_status refuse_parts(const nigh_gguf *g, nigh_err *err) {
     nigh_str kind = NIGH_STR("model");
     uint32_t parts = 1;
-    if (nigh_gguf_find(g, NIGH_STR("general.type"))) NIGH_TRY(nigh_gguf_string(g, NIGH_STR("general.type"), &kind, err));
+    if (nigh_gguf_find(g, NIGH_STR("general.type")))
+        NIGH_TRY(nigh_gguf_string(g, NIGH_STR("general.type"), &kind, err));
     if (!nigh_str_eq(kind, NIGH_STR("model")))
-        return nigh_failf(err, NIGH_ENOSUP, 0, "the file holds a '%.*s', not a model", (int)nigh_min(kind.len, 40), kind.ptr);
+        return nigh_failf(err, NIGH_ENOSUP, 0, "the file holds a '%.*s', not a model", (int)nigh_min(kind.len, 40),
+                          kind.ptr);
     if (nigh_gguf_find(g, NIGH_STR("split.count"))) NIGH_TRY(nigh_gguf_u32(g, NIGH_STR("split.count"), &parts, err));
-    if (parts > 1) return nigh_failf(err, NIGH_ENOSUP, 0, "the file is one of %u parts; join them into one file first", parts);
+    if (parts > 1)
+        return nigh_failf(err, NIGH_ENOSUP, 0, "the file is one of %u parts; join them into one file first", parts);
     return NIGH_OK;
 }
 
@@ -40,7 +45,8 @@ static nigh_str optional_string(const nigh_gguf *g, nigh_str key) {
 
 /* Copies the texts that outlive the file into one block. */
 static nigh_status copy_texts(nigh_model *m, const nigh_gguf *g, nigh_err *err) {
-    nigh_str name = optional_string(g, NIGH_STR("general.name")), chat = optional_string(g, NIGH_STR("tokenizer.chat_template"));
+    nigh_str name = optional_string(g, NIGH_STR("general.name")),
+             chat = optional_string(g, NIGH_STR("tokenizer.chat_template"));
     m->text = nigh_alloc(1, name.len + chat.len + 1);
     if (!m->text) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the model's texts");
     if (name.len) memcpy(m->text, name.ptr, name.len);

@@ -1,6 +1,7 @@
 /* rope.c - rotary positions: the angle that each pair of a head turns per position.
- * Su et al., "RoFormer" (2021); linear scaling: Chen et al. 2023; YaRN: Peng et al. 2023 (beta 32 and 1); long factors: LongRoPE, Ding et al. 2024.
- * Angles are kept in double and multiplied by the position, so a long context loses no precision. */
+ * Su et al., "RoFormer" (2021); linear scaling: Chen et al. 2023; YaRN: Peng et al. 2023 (beta 32 and 1); long
+ * factors: LongRoPE, Ding et al. 2024. Angles are kept in double and multiplied by the position, so a long context
+ * loses no precision. */
 #include "engine/model.h"
 #include "kernel/math.h"
 
@@ -36,7 +37,8 @@ static nigh_status fill(nigh_model *m, size_t table, const rope_rule *r, const f
     return NIGH_OK;
 }
 
-static nigh_status read_float(const nigh_model *m, const nigh_gguf *g, const char *suffix, double min, double max, double *out, nigh_err *err) {
+static nigh_status read_float(const nigh_model *m, const nigh_gguf *g, const char *suffix, double min, double max,
+                              double *out, nigh_err *err) {
     char buf[160];
     float v = 0;
     nigh_str key = { buf, nigh_min(nigh_format(buf, sizeof buf, "%s.%s", m->arch->name, suffix), sizeof buf - 1) };
@@ -45,7 +47,8 @@ static nigh_status read_float(const nigh_model *m, const nigh_gguf *g, const cha
     if (value->type == NIGH_GGUF_U32) v = (float)nigh_gguf_item_int(value, 0);
     else NIGH_TRY(nigh_gguf_f32(g, key, &v, err));
     if (!((double)v >= min && (double)v <= max))
-        return nigh_failf(err, NIGH_EDATA, value->at, "%.*s is %f, outside %f..%f", (int)key.len, key.ptr, (double)v, min, max);
+        return nigh_failf(err, NIGH_EDATA, value->at, "%.*s is %f, outside %f..%f", (int)key.len, key.ptr, (double)v,
+                          min, max);
     *out = (double)v;
     return NIGH_OK;
 }
@@ -53,7 +56,8 @@ static nigh_status read_float(const nigh_model *m, const nigh_gguf *g, const cha
 static nigh_status read_rule(nigh_model *m, const nigh_gguf *g, rope_rule *r, nigh_err *err) {
     char buf[160];
     nigh_str type = { 0 };
-    nigh_str key = { buf, nigh_min(nigh_format(buf, sizeof buf, "%s.rope.scaling.type", m->arch->name), sizeof buf - 1) };
+    nigh_str key = { buf,
+                     nigh_min(nigh_format(buf, sizeof buf, "%s.rope.scaling.type", m->arch->name), sizeof buf - 1) };
     *r = (rope_rule){ .base = 10000, .scale = 1, .original = m->h.context, .factor = 1 };
     NIGH_TRY(read_float(m, g, "rope.freq_base", 1, 1e12, &r->base, err));
     if (r->base <= 1) return nigh_fail(err, NIGH_EDATA, 0, "rope.freq_base must be larger than 1");
@@ -64,18 +68,21 @@ static nigh_status read_rule(nigh_model *m, const nigh_gguf *g, rope_rule *r, ni
     if (none && type.len) r->factor = 1;
     r->yarn = nigh_str_eq(type, NIGH_STR("yarn"));
     if (!none && !r->yarn && !nigh_str_eq(type, NIGH_STR("linear")))
-        return nigh_failf(err, NIGH_ENOSUP, nigh_gguf_find(g, key)->at, "rope.scaling.type '%.*s' is not supported", (int)nigh_min(type.len, 40), type.ptr);
+        return nigh_failf(err, NIGH_ENOSUP, nigh_gguf_find(g, key)->at, "rope.scaling.type '%.*s' is not supported",
+                          (int)nigh_min(type.len, 40), type.ptr);
     if (r->factor > 0) r->scale = 1 / r->factor;
     return NIGH_OK;
 }
 
 /* A vector of [rope_dims / 2] positive divisors, or NULL when the file has none. */
-static nigh_status read_factors(const nigh_model *m, const nigh_gguf *g, nigh_str name, const float **out, nigh_err *err) {
+static nigh_status read_factors(const nigh_model *m, const nigh_gguf *g, nigh_str name, const float **out,
+                                nigh_err *err) {
     const nigh_gguf_tensor *t = nigh_gguf_tensor_find(g, name);
     *out = NULL;
     if (!t) return NIGH_OK;
     if (t->type != NIGH_TYPE_F32 || t->dim_count != 1 || t->dims[0] != m->h.rope_dims / 2)
-        return nigh_failf(err, NIGH_EDATA, t->at, "tensor %.*s must be F32 of %u values", (int)name.len, name.ptr, m->h.rope_dims / 2);
+        return nigh_failf(err, NIGH_EDATA, t->at, "tensor %.*s must be F32 of %u values", (int)name.len, name.ptr,
+                          m->h.rope_dims / 2);
     size_t count = (size_t)t->dims[0];
     float *copy = nigh_alloc(count, sizeof *copy);
     if (!copy) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the rotation factors");
@@ -100,7 +107,8 @@ nigh_status nigh_rope_init(nigh_model *m, const nigh_gguf *g, nigh_err *err) {
     nigh_status st = read_factors(m, g, NIGH_STR("rope_freqs.weight"), &one, err);
     if (st == NIGH_OK) st = read_factors(m, g, NIGH_STR("rope_factors_short.weight"), &small, err);
     if (st == NIGH_OK) st = read_factors(m, g, NIGH_STR("rope_factors_long.weight"), &large, err);
-    if (st == NIGH_OK && !small != !large) st = nigh_fail(err, NIGH_EDATA, 0, "rope_factors_short and rope_factors_long belong together");
+    if (st == NIGH_OK && !small != !large)
+        st = nigh_fail(err, NIGH_EDATA, 0, "rope_factors_short and rope_factors_long belong together");
     if (st == NIGH_OK) st = fill(m, 0, &rule, small ? small : one, err);
     if (st == NIGH_OK && large) {
         st = fill(m, 1, &rule, large, err);

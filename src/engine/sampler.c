@@ -248,8 +248,9 @@ static uint64_t mass_sum(const kept_list *k) {
     return sum;
 }
 
-/* A value that at least top_k tokens reach, found by a quick look, so that most of the row need not be sorted out: of every
- * 512 values the largest of each lane; the top_k-th largest of these maxima. NEVER when there are too few of them. */
+/* A value that at least top_k tokens reach, found by a quick look, so that most of the row need not be sorted out: of
+ * every 512 values the largest of each lane; the top_k-th largest of these maxima. NEVER when there are too few of
+ * them. */
 static float floor_of_top(nigh_sampler *s) {
     enum { STRETCH = 32 * LANES };
     kept_list maxima = { .value = s->kept.mass };       /* not in use yet */

@@ -27,7 +27,9 @@ static inline v16 v16_set1(float f) { return (v16){ _mm256_set1_ps(f), _mm256_se
 static inline v16 v16_add(v16 x, v16 y) { return (v16){ _mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b) }; }
 static inline v16 v16_mul(v16 x, v16 y) { return (v16){ _mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b) }; }
 
-static inline __m256 halves_to_floats(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+static inline __m256 halves_to_floats(const uint8_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
 static inline v16 v16_load_f16(const uint8_t *p) { return (v16){ halves_to_floats(p), halves_to_floats(p + 16) }; }
 static inline __m256 bf16_to_floats(const uint8_t *p) {
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
@@ -49,7 +51,9 @@ ALWAYS __m256i move_bits(__m256i v, int from, int to) {
     if (from > to) return _mm256_srli_epi16(v, from - to);
     return from < to ? _mm256_slli_epi16(v, to - from) : v;
 }
-ALWAYS __m256i merge(__m256i low, __m256i high, char mask) { return _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi8(mask))); }
+ALWAYS __m256i merge(__m256i low, __m256i high, char mask) {
+    return _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi8(mask)));
+}
 
 /* Register j of a block. bits and table are constants wherever this is inlined. */
 ALWAYS __m256i read_register(nigh_form f, const uint8_t *p, int j) {
@@ -154,11 +158,13 @@ ALWAYS __m256i block_sums(nigh_form f, const __m256i *w, const scales *s, const 
                                         _mm256_mullo_epi32(half_sums(f, w, q, 4), s->sc[1]));
         return f.zero ? _mm256_add_epi32(isum, _mm256_madd_epi16(s->zero_pair, _mm256_set1_epi32(sum[1]))) : isum;
     }
-    __m256i isum = f.bits == 4 ? widen(pair_sums(w, q, 0, 8)) : _mm256_add_epi32(half_sums(f, w, q, 0), half_sums(f, w, q, 4));
+    __m256i isum =
+        f.bits == 4 ? widen(pair_sums(w, q, 0, 8)) : _mm256_add_epi32(half_sums(f, w, q, 0), half_sums(f, w, q, 4));
     return f.zero ? _mm256_add_epi32(isum, _mm256_set1_epi32(sum[0] * f.zero)) : isum;
 }
 
-ALWAYS __m256 add_block(nigh_form f, const __m256i *w, const scales *s, const int8_t *q, float da, const int32_t *sum, __m256 acc) {
+ALWAYS __m256 add_block(nigh_form f, const __m256i *w, const scales *s, const int8_t *q, float da, const int32_t *sum,
+                        __m256 acc) {
     __m256 by = _mm256_set1_ps(da);
     __m256i isum = block_sums(f, w, s, q, sum);
     acc = _mm256_add_ps(acc, _mm256_mul_ps(_mm256_cvtepi32_ps(isum), _mm256_mul_ps(s->dw, by)));
@@ -176,8 +182,8 @@ ALWAYS void prefetch(nigh_form f, const uint8_t *at, size_t i) {
 }
 
 /* The sums of 8 rows for `tokens` tokens. */
-ALWAYS void half_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t group, size_t h, const nigh_acts *a, size_t first,
-                      __m256 acc[TILE]) {
+ALWAYS void half_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t group, size_t h, const nigh_acts *a,
+                      size_t first, __m256 acc[TILE]) {
     nigh_form f = nigh_form_of(type);
     size_t blocks = m->cols / NIGH_BLOCK, cols = m->cols;
     const uint8_t *at = m->data + group * m->group_bytes;
@@ -194,7 +200,8 @@ ALWAYS void half_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t g
             scales s = read_scales(type, f, scale, i, h);
             if (h == 0 && tokens == 1) prefetch(f, at, i);
             for (size_t t = 0; t < tokens; t++)
-                acc[t] = add_block(f, w, &s, q + t * cols + b * NIGH_BLOCK, da[t * blocks + b], sum + 2 * (t * blocks + b), acc[t]);
+                acc[t] = add_block(f, w, &s, q + t * cols + b * NIGH_BLOCK, da[t * blocks + b],
+                                   sum + 2 * (t * blocks + b), acc[t]);
         }
         at += nigh_form_span_bytes(f, span);
     }
@@ -208,7 +215,8 @@ ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
     for (size_t t = 0; t < tokens; t++) store_group(m, group, (v16){ low[t], high[t] }, out + (first + t) * out_stride);
 }
 
-ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end) {
+ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride,
+                         size_t begin, size_t end) {
     for (size_t g = begin; g < end; g++) {
         size_t t = 0;
         for (; t + TILE <= a->count; t += TILE) quant_tile(type, TILE, m, g, a, t, out, stride);
@@ -221,7 +229,8 @@ ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, 
 }
 
 #define DEFINE(name) \
-    static void matmul_##name(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end) { \
+    static void matmul_##name(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, \
+                              size_t end) { \
         quant_matmul(NIGH_TYPE_##name, m, a, out, stride, begin, end); \
     }
 NIGH_QUANT_TYPES(DEFINE)

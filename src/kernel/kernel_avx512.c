@@ -49,7 +49,9 @@ ALWAYS __m512i move_bits(__m512i v, int from, int to) {
     return from < to ? _mm512_slli_epi16(v, (unsigned)(to - from)) : v;
 }
 /* low | (high & mask) */
-ALWAYS __m512i merge(__m512i low, __m512i high, char mask) { return _mm512_ternarylogic_epi32(low, high, _mm512_set1_epi8(mask), 0xf8); }
+ALWAYS __m512i merge(__m512i low, __m512i high, char mask) {
+    return _mm512_ternarylogic_epi32(low, high, _mm512_set1_epi8(mask), 0xf8);
+}
 
 ALWAYS void read_nibbles(const uint8_t *p, __m512i w[8]) {
     __m512i mask = _mm512_set1_epi8(15);
@@ -146,7 +148,8 @@ ALWAYS __m512i dot4(__m512i sum, const __m512i *w, const int8_t *q) {
 
 ALWAYS unsigned log2_of(unsigned v) { return v == 128 ? 7 : v == 32 ? 5 : v == 16 ? 4 : v == 8 ? 3 : v == 4 ? 2 : 0; }
 
-ALWAYS __m512 add_block(nigh_form f, const __m512i w[8], const scales *s, const int8_t *q, float da, const int32_t *sum, __m512 acc) {
+ALWAYS __m512 add_block(nigh_form f, const __m512i w[8], const scales *s, const int8_t *q, float da,
+                        const int32_t *sum, __m512 acc) {
     __m512 by = _mm512_set1_ps(da);
     __m512i isum;
     if (f.sub == 32) {
@@ -191,14 +194,16 @@ ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
             scales s = read_scales(type, f, scale, i);
             if (tokens == 1) prefetch(f, at, i);
             for (size_t t = 0; t < tokens; t++)
-                acc[t] = add_block(f, w, &s, q + t * cols + b * NIGH_BLOCK, da[t * blocks + b], sum + 2 * (t * blocks + b), acc[t]);
+                acc[t] = add_block(f, w, &s, q + t * cols + b * NIGH_BLOCK, da[t * blocks + b],
+                                   sum + 2 * (t * blocks + b), acc[t]);
         }
         at += nigh_form_span_bytes(f, span);
     }
     for (size_t t = 0; t < tokens; t++) store_group(m, group, acc[t], out + (first + t) * out_stride);
 }
 
-ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end) {
+ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride,
+                         size_t begin, size_t end) {
     for (size_t g = begin; g < end; g++) {
         size_t t = 0;
         for (; t + TILE <= a->count; t += TILE) quant_tile(type, TILE, m, g, a, t, out, stride);
@@ -212,7 +217,8 @@ ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, 
 }
 
 #define DEFINE(name) \
-    static void matmul_##name(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end) { \
+    static void matmul_##name(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, \
+                              size_t end) { \
         quant_matmul(NIGH_TYPE_##name, m, a, out, stride, begin, end); \
     }
 NIGH_QUANT_TYPES(DEFINE)

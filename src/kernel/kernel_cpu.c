@@ -5,8 +5,9 @@ unsigned nigh_cpu_detect(void) {
 #if defined(__x86_64__) && defined(__GNUC__)
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("f16c")) return 0;
-    bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
-             && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+    bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+                && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")
+                && __builtin_cpu_supports("avx512vnni");
     return wide ? NIGH_CPU_AVX2 | NIGH_CPU_AVX512 : NIGH_CPU_AVX2;
 #else
     return 0;

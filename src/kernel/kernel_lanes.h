@@ -49,7 +49,8 @@ ALWAYS void float_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
     for (size_t t = 0; t < tokens; t++) store_group(m, group, acc[t], out + (first + t) * out_stride);
 }
 
-ALWAYS void float_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end) {
+ALWAYS void float_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride,
+                         size_t begin, size_t end) {
     for (size_t g = begin; g < end; g++) {
         size_t t = 0;
         for (; t + LANES_TOKENS <= a->count; t += LANES_TOKENS) float_tile(type, LANES_TOKENS, m, g, a, t, out, stride);
@@ -62,7 +63,8 @@ ALWAYS void float_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, 
     }
 }
 
-static void lanes_matmul_float(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end) {
+static void lanes_matmul_float(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin,
+                               size_t end) {
     if (m->type == NIGH_TYPE_F32) float_matmul(NIGH_TYPE_F32, m, a, out, stride, begin, end);
     else if (m->type == NIGH_TYPE_F16) float_matmul(NIGH_TYPE_F16, m, a, out, stride, begin, end);
     else float_matmul(NIGH_TYPE_BF16, m, a, out, stride, begin, end);
@@ -141,7 +143,8 @@ ALWAYS void value_keys(const query_tile *t, size_t queries, size_t begin, size_t
     const nigh_attn *a = t->a;
     size_t d = 0;
     if (begin >= end) return;
-    for (; d + 16 * LANES_VALUES <= a->head_dim; d += 16 * LANES_VALUES) value_chunks(t, queries, begin, end, d, LANES_VALUES);
+    for (; d + 16 * LANES_VALUES <= a->head_dim; d += 16 * LANES_VALUES)
+        value_chunks(t, queries, begin, end, d, LANES_VALUES);
     for (; d + 16 <= a->head_dim; d += 16) value_chunks(t, queries, begin, end, d, 1);
     if (d == a->head_dim) return;
     for (size_t i = 0; i < queries; i++)

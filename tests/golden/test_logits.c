@@ -10,8 +10,12 @@ typedef struct { double max_abs, rel, kl, tol_abs, tol_rel; size_t tokens; bool 
 static nigh_pool *pool;
 static unsigned cpu;
 
-static bool is_rounded(const char *weights) { return strncmp(weights, "f32", 3) && strncmp(weights, "f16", 3) && strncmp(weights, "bf16", 4); }
-static bool is_k_quant(const char *weights) { return strstr(weights, "_k") || strstr(weights, "_K") || strstr(weights, "xs"); }
+static bool is_rounded(const char *weights) {
+    return strncmp(weights, "f32", 3) && strncmp(weights, "f16", 3) && strncmp(weights, "bf16", 4);
+}
+static bool is_k_quant(const char *weights) {
+    return strstr(weights, "_k") || strstr(weights, "_K") || strstr(weights, "xs");
+}
 
 static double log_sum_exp(const float *x, size_t n) {
     double max = -INFINITY, sum = 0;
@@ -32,7 +36,8 @@ static void compare_rows(const nigh_json *run, const float *logits, size_t vocab
     size_t row = 0, n;
     for (const nigh_json *p = nigh_json_first(json_get(run, "positions")); p; p = p->next, row++) {
         const float *x = logits + row * vocab;
-        const nigh_json *id = nigh_json_first(json_get(p, "top_ids")), *value = nigh_json_first(json_get(p, "top_logits"));
+        const nigh_json *id = nigh_json_first(json_get(p, "top_ids")),
+                        *value = nigh_json_first(json_get(p, "top_logits"));
         double lse = json_get(p, "lse")->number - log_sum_exp(x, vocab);
         if (!v->rounded) v->max_abs = fmax(v->max_abs, fabs(lse));
         for (; id && value; id = id->next, value = value->next) {
@@ -62,14 +67,16 @@ static size_t argmax(const float *x, size_t n) {
 }
 
 /* Follows the greedy text up to the first step that is too close to call. */
-static void compare_greedy(const nigh_json *run, nigh_runner *r, nigh_session *s, const float *last_row, size_t vocab, double tol, const char *name) {
+static void compare_greedy(const nigh_json *run, nigh_runner *r, nigh_session *s, const float *last_row, size_t vocab,
+                           double tol, const char *name) {
     size_t n, m;
     int32_t *want = json_ids(json_get(run, "greedy"), &n);
     float *margin = json_floats(json_get(run, "greedy_margins"), &m), *logits = nigh_alloc(vocab, sizeof *logits);
     memcpy(logits, last_row, vocab * sizeof *logits);
     for (size_t i = 0; i < n && i < m && (double)margin[i] > 4 * tol; i++) {
         int32_t got = (int32_t)argmax(logits, vocab);
-        CHECK_MSG(got == want[i], "%s: greedy step %zu: %d, not %d (margin %g)", name, i, got, want[i], (double)margin[i]);
+        CHECK_MSG(got == want[i], "%s: greedy step %zu: %d, not %d (margin %g)", name, i, got, want[i],
+                  (double)margin[i]);
         if (got != want[i] || nigh_session_count(s) == nigh_session_limit(s)) break;
         nigh_err err = { 0 };
         CHECK(nigh_runner_eval(r, &(nigh_batch_item){ s, &got, 1, false, logits }, 1, &err) == NIGH_OK);
@@ -87,13 +94,15 @@ static void check_run(const char *file, const char *weights, const nigh_json *ru
     size_t n, vocab = nigh_model_about(m)->vocab;
     int32_t *ids = json_ids(json_get(run, "ids"), &n);
     verdict v = { .tokens = n, .rounded = is_rounded(weights) };
-    nigh_format(name, sizeof name, "%s %.*s", file, (int)json_get(run, "name")->text.len, json_get(run, "name")->text.ptr);
+    nigh_format(name, sizeof name, "%s %.*s", file, (int)json_get(run, "name")->text.len,
+                json_get(run, "name")->text.ptr);
     v.tol_abs = n <= 170 ? 2e-4 : 1e-3;
     v.tol_rel = is_k_quant(weights) ? 0.055 : 0.04;
     float *logits = nigh_alloc(n * vocab, sizeof *logits);
     CHECK(nigh_session_new(&s, m, context, &err) == NIGH_OK);
     CHECK(nigh_runner_new(&r, m, pool, (uint32_t)n, &err) == NIGH_OK);
-    nigh_status st = s && r ? nigh_runner_eval(r, &(nigh_batch_item){ s, ids, (uint32_t)n, true, logits }, 1, &err) : NIGH_ENOMEM;
+    nigh_status st =
+        s && r ? nigh_runner_eval(r, &(nigh_batch_item){ s, ids, (uint32_t)n, true, logits }, 1, &err) : NIGH_ENOMEM;
     CHECK_MSG(st == NIGH_OK, "%s: %s", name, err.text);
     if (st == NIGH_OK) {
         compare_rows(run, logits, vocab, &v);
@@ -132,12 +141,14 @@ static void check_embedding(const char *file, const char *weights, const nigh_js
     size_t n, embed = nigh_model_about(m)->embed;
     int32_t *ids = json_ids(json_get(run, "ids"), &n);
     bool rounded = is_rounded(weights), rows = nigh_model_about(m)->pooling == NIGH_POOL_NONE;
-    nigh_format(name, sizeof name, "%s %.*s", file, (int)json_get(run, "name")->text.len, json_get(run, "name")->text.ptr);
+    nigh_format(name, sizeof name, "%s %.*s", file, (int)json_get(run, "name")->text.len,
+                json_get(run, "name")->text.ptr);
     float *out = nigh_alloc(n * embed, sizeof *out);
     nigh_status st = nigh_runner_new(&r, m, pool, 0, &err);
     if (st == NIGH_OK) st = nigh_runner_embed(r, ids, (uint32_t)n, out, &err);
     CHECK_MSG(st == NIGH_OK, "%s: %s", name, err.text);
-    if (st == NIGH_OK && rows) compare_vector(name, json_get(run, "embedding_last_row"), out + (n - 1) * embed, rounded, embed);
+    if (st == NIGH_OK && rows)
+        compare_vector(name, json_get(run, "embedding_last_row"), out + (n - 1) * embed, rounded, embed);
     else if (st == NIGH_OK) compare_vector(name, json_get(run, "embedding"), out, rounded, embed);
     nigh_runner_free(r);
     nigh_free(out);
@@ -173,7 +184,8 @@ static void test_all_models(void) {
     nigh_json_doc doc = { 0 };
     nigh_buf text = NIGH_BUF(0);
     char path[1024];
-    if (!test_shared() || !model_file_path("llama.gguf", path, sizeof path)) TEST_SKIP("the reference models are not here");
+    if (!test_shared() || !model_file_path("llama.gguf", path, sizeof path))
+        TEST_SKIP("the reference models are not here");
     CHECK(golden_read("models.json", &doc, &text));
     size_t models = 0, before = nigh_alloc_live_bytes();
     for (const nigh_json *row = nigh_json_first(doc.root); row; row = row->next, models++) check_model(row);

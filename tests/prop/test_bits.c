@@ -4,10 +4,12 @@
 #include "model_files.h"
 
 static const char *const files[] = {
-    "stories260K.gguf", "stories260K-q8_0.gguf", "stories260K-q4_0.gguf", "llama-yarn.gguf", "qwen2.gguf", "qwen3-q8_0.gguf", "gemma2-q8_0.gguf",
-    "gemma3-q4_k_m.gguf", "phi3-longrope.gguf", "phi3-q8_0.gguf", "olmo2-q8_0.gguf", "llama-f16.gguf", "llama-bf16.gguf", "llama-q4_0.gguf", "llama-q4_1.gguf",
-    "llama-q5_0.gguf", "llama-q5_1.gguf", "llama-q2_k.gguf", "llama-q3_k_m.gguf", "llama-q4_k_m.gguf", "llama-q5_k_m.gguf", "llama-q6_k.gguf",
-    "llama-iq4_nl.gguf", "llama-iq4_xs.gguf" };
+    "stories260K.gguf",  "stories260K-q8_0.gguf", "stories260K-q4_0.gguf", "llama-yarn.gguf",    "qwen2.gguf",
+    "qwen3-q8_0.gguf",   "gemma2-q8_0.gguf",      "gemma3-q4_k_m.gguf",    "phi3-longrope.gguf", "phi3-q8_0.gguf",
+    "olmo2-q8_0.gguf",   "llama-f16.gguf",        "llama-bf16.gguf",       "llama-q4_0.gguf",    "llama-q4_1.gguf",
+    "llama-q5_0.gguf",   "llama-q5_1.gguf",       "llama-q2_k.gguf",       "llama-q3_k_m.gguf",  "llama-q4_k_m.gguf",
+    "llama-q5_k_m.gguf", "llama-q6_k.gguf",       "llama-iq4_nl.gguf",     "llama-iq4_xs.gguf"
+};
 
 enum { TOKENS = 70 };
 
@@ -22,10 +24,12 @@ static float *logits_of(const nigh_model *m, nigh_pool *pool, const int32_t *ids
     nigh_runner *r = NULL;
     size_t vocab = nigh_model_about(m)->vocab;
     float *out = nigh_alloc(count * vocab, sizeof *out);
-    CHECK(nigh_session_new(&s, m, 128, &err) == NIGH_OK && nigh_runner_new(&r, m, pool, (uint32_t)batch, &err) == NIGH_OK);
+    CHECK(nigh_session_new(&s, m, 128, &err) == NIGH_OK
+          && nigh_runner_new(&r, m, pool, (uint32_t)batch, &err) == NIGH_OK);
     for (size_t at = 0; s && r && at < count; at += batch) {
         size_t n = nigh_min(batch, count - at);
-        nigh_status st = nigh_runner_eval(r, &(nigh_batch_item){ s, ids + at, (uint32_t)n, true, out + at * vocab }, 1, &err);
+        nigh_status st =
+            nigh_runner_eval(r, &(nigh_batch_item){ s, ids + at, (uint32_t)n, true, out + at * vocab }, 1, &err);
         CHECK_MSG(st == NIGH_OK, "%s", err.text);
     }
     nigh_runner_free(r);
@@ -35,9 +39,13 @@ static float *logits_of(const nigh_model *m, nigh_pool *pool, const int32_t *ids
 
 static void check_file(const char *file, unsigned cpu) {
     static const struct { const char *name; unsigned flags; size_t threads, batch; } ways[] = {
-        { "scalar", 0, 1, TOKENS }, { "scalar, 3 threads, batches of 7", 0, 3, 7 }, { "avx2", NIGH_CPU_AVX2, 1, TOKENS },
-        { "avx2, 2 threads, one by one", NIGH_CPU_AVX2, 2, 1 }, { "avx512", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 1, TOKENS },
-        { "avx512, 3 threads, batches of 33", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 3, 33 }, { "avx512, 2 threads, one by one", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 2, 1 } };
+        { "scalar", 0, 1, TOKENS },
+        { "scalar, 3 threads, batches of 7", 0, 3, 7 },
+        { "avx2", NIGH_CPU_AVX2, 1, TOKENS },
+        { "avx2, 2 threads, one by one", NIGH_CPU_AVX2, 2, 1 },
+        { "avx512", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 1, TOKENS },
+        { "avx512, 3 threads, batches of 33", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 3, 33 },
+        { "avx512, 2 threads, one by one", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 2, 1 } };
     int32_t ids[TOKENS];
     float *first = NULL;
     for (size_t i = 0; i < NIGH_COUNT(ways); i++) {
@@ -49,7 +57,9 @@ static void check_file(const char *file, unsigned cpu) {
             size_t bytes = TOKENS * nigh_model_about(m)->vocab * sizeof(float);
             some_tokens(m, test_seed(), ids, TOKENS);
             float *got = logits_of(m, pool, ids, TOKENS, ways[i].batch);
-            if (first) CHECK_MSG(memcmp(first, got, bytes) == 0, "%s: %s differs from scalar (seed %llu)", file, ways[i].name, (unsigned long long)test_seed());
+            if (first)
+                CHECK_MSG(memcmp(first, got, bytes) == 0, "%s: %s differs from scalar (seed %llu)", file,
+                          ways[i].name, (unsigned long long)test_seed());
             if (first) nigh_free(got);
             else first = got;
         }
@@ -94,7 +104,8 @@ static void test_company_and_reuse(void) {
     CHECK(nigh_runner_eval(r, items, 3, &err) == NIGH_OK);
     for (size_t i = 0; i < 3; i++) {
         alone[i] = logits_of(m, NULL, ids[i], items[i].count, 11);
-        CHECK_MSG(memcmp(alone[i], together[i], items[i].count * vocab * sizeof(float)) == 0, "sequence %zu depends on its company", i);
+        CHECK_MSG(memcmp(alone[i], together[i], items[i].count * vocab * sizeof(float)) == 0,
+                  "sequence %zu depends on its company", i);
     }
     memcpy(ids[1], ids[0], 20 * sizeof **ids);      /* text 1 now begins like text 0 */
     float *fresh = logits_of(m, pool, ids[1], N, N), *reused = nigh_alloc(vocab, sizeof *reused);

@@ -60,7 +60,8 @@ static void test_repeats(void) {
     made_folder(folder);
     made_document(other, 4, &seed);
     made_document(near, 4, &seed);
-    const char *line = "Only this one paragraph stands in two documents, word for word, and it is long enough to count.";
+    const char *line =
+        "Only this one paragraph stands in two documents, word for word, and it is long enough to count.";
     /* the second: the same document less a line */
     snprintf(text, 1 << 14, "%s%s\n\f%s\f\n%s\f", near, line, near, other);
     /* the fourth: nearly the first, in capitals elsewhere */

@@ -192,10 +192,11 @@ static void test_speed(void) {
     for (size_t i = 0; i < BIG; i++) row[i] = (float)(test_rand(&seed) % 1000) * 0.02f;
     row[BIG - 1] = 30;
     double greedy = best_us((nigh_sampler_opts){ 0 }, row);
-    printf("  a pick out of %d: greedy %.0f us, top-k 40 %.0f us, temperature %.0f us, top-p with penalties %.0f us\n", BIG,
-           greedy, best_us((nigh_sampler_opts){ .temperature = 0.8f, .top_k = 40 }, row),
-           best_us((nigh_sampler_opts){ .temperature = 0.8f }, row),
-           best_us((nigh_sampler_opts){ .temperature = 0.8f, .top_p = 0.9f, .repeat_penalty = 1.1f }, row));
+    printf(
+        "  a pick out of %d: greedy %.0f us, top-k 40 %.0f us, temperature %.0f us, top-p with penalties %.0f us\n",
+        BIG, greedy, best_us((nigh_sampler_opts){ .temperature = 0.8f, .top_k = 40 }, row),
+        best_us((nigh_sampler_opts){ .temperature = 0.8f }, row),
+        best_us((nigh_sampler_opts){ .temperature = 0.8f, .top_p = 0.9f, .repeat_penalty = 1.1f }, row));
 #if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     CHECK_MSG(greedy <= 100, "%.0f us", greedy);
 #endif
