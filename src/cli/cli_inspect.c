@@ -88,9 +88,16 @@ static void print_float(float f) {
     else fputs(isnan(f) ? "NaN" : f > 0 ? "infinite" : "-infinite", stdout);
 }
 
+/* A u64 as it is: nigh_gguf_item_int stops at the largest int64. */
+static uint64_t item_u64(const nigh_gguf_value *v, uint64_t i) {
+    nigh_reader in = nigh_reader_of(nigh_str_slice(v->bytes, 8 * (size_t)i, 8 * (size_t)i + 8));
+    return nigh_read_uint(&in, 8);
+}
+
 static void print_item(const nigh_gguf_value *v, uint64_t i) {
     if (v->item_type == NIGH_GGUF_F32 || v->item_type == NIGH_GGUF_F64) print_float(nigh_gguf_item_float(v, i));
     else if (v->item_type == NIGH_GGUF_BOOL) fputs(nigh_gguf_item_int(v, i) ? "true" : "false", stdout);
+    else if (v->item_type == NIGH_GGUF_U64) printf("%llu", (unsigned long long)item_u64(v, i));
     else printf("%lld", (long long)nigh_gguf_item_int(v, i));
 }
 
@@ -167,6 +174,22 @@ static void print_tensors(const page *p) {
     }
 }
 
+/* In two columns, the first as wide as the longest key that is not overlong. */
+static void print_keys(const page *p) {
+    size_t width = 0;
+    for (size_t i = 0; i < p->gguf.value_count; i++)
+        if (p->gguf.values[i].key.len <= 48) width = nigh_max(width, p->gguf.values[i].key.len);
+    puts("\nkeys");
+    for (size_t i = 0; i < p->gguf.value_count; i++) {
+        const nigh_gguf_value *v = &p->gguf.values[i];
+        fputs("  ", stdout);
+        nigh_show_text(stdout, v->key, 0);
+        printf("%*s", (int)(v->key.len < width ? width - v->key.len + 2 : 2), "");
+        print_value(v);
+        putchar('\n');
+    }
+}
+
 static void print_page(const page *p, bool tensors) {
     char size[32], keys[32], count[32];
     label("file");
@@ -183,14 +206,7 @@ static void print_page(const page *p, bool tensors) {
     print_shape(p);
     print_tokenizer(p);
     print_types(p);
-    puts("\nkeys");
-    for (size_t i = 0; i < p->gguf.value_count; i++) {
-        fputs("  ", stdout);
-        nigh_show_text(stdout, p->gguf.values[i].key, 0);
-        fputs("  ", stdout);
-        print_value(&p->gguf.values[i]);
-        putchar('\n');
-    }
+    print_keys(p);
     if (tensors) print_tensors(p);
 }
 
@@ -209,6 +225,7 @@ static nigh_status json_number(nigh_buf *b, const char *name, int64_t v) {
 static nigh_status json_item(nigh_buf *b, const nigh_gguf_value *v, uint64_t i) {
     if (v->item_type == NIGH_GGUF_F32 || v->item_type == NIGH_GGUF_F64)
         return nigh_json_add_f32(b, nigh_gguf_item_float(v, i));
+    if (v->item_type == NIGH_GGUF_U64) return nigh_buf_addf(b, "%llu", (unsigned long long)item_u64(v, i));
     int64_t n = nigh_gguf_item_int(v, i);
     if (v->item_type == NIGH_GGUF_BOOL) return nigh_buf_addf(b, n ? "true" : "false");
     return nigh_buf_addf(b, "%lld", (long long)n);

@@ -37,7 +37,7 @@ static gc_model *seed(void) {
 }
 
 static void test_page(void) {
-    static const char *const wanted[] = { "GGUF version 3, 27.9 KB, 22 keys, 21 tensors",
+    static const char *const wanted[] = { "GGUF version 3, 27.9 KB, 23 keys, 21 tensors",
                                           "architecture    llama",
                                           "name            tiny",
                                           "parameters      ",
@@ -50,13 +50,15 @@ static void test_page(void) {
                                           "chat template   no",
                                           "Q8_0        16 tensors",
                                           "F32          5 tensors",
-                                          "llama.rope.freq_base  10000",
+                                          "  llama.rope.freq_base                    10000\n",
                                           "64 items: \"<unk>\" \"<s>\"" };
     gc_model *m = seed();
     char sha256[65];
+    gc_number(m, "large", GC_U64, UINT64_MAX);
     save(m, sha256);
     free(m);
     program_result r = program_run("%s inspect %s 2>&1", program_path(), file);
+    CHECK(strstr(r.text, " 18446744073709551615\n"));
     CHECK_MSG(r.code == 0 && strstr(r.text, sha256), "%s", r.text);
     for (size_t i = 0; i < NIGH_COUNT(wanted); i++)
         CHECK_MSG(strstr(r.text, wanted[i]), "no '%s' in\n%s", wanted[i], r.text);
