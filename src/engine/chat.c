@@ -176,7 +176,8 @@ static nigh_status put_messages(rewriter *w) {
     const nigh_json *first = nigh_json_first(w->messages), *role = nigh_json_get(first, NIGH_STR("role"));
     nigh_buf before = NIGH_BUF(REQUEST_BYTES_MAX);
     nigh_status status = full(w, nigh_buf_add(&w->out, NIGH_STR("[")));
-    if (!w->c->takes.system && is_text(role) && nigh_str_eq(role->text, NIGH_STR("system")) && first->next) {
+    if (status == NIGH_OK && !w->c->takes.system && is_text(role) && nigh_str_eq(role->text, NIGH_STR("system")) &&
+        first->next) {
         status = content_text(w, (nigh_str){ 0 }, nigh_json_get(first, NIGH_STR("content")), &before);
         if (status == NIGH_OK) status = full(w, nigh_buf_add_char(&before, '\n'));
         first = first->next;
