@@ -71,5 +71,5 @@ for i in 1 2 3; do zstd -dc "$corpora/books-$i.txt.zst"; printf '\f\n'; done | p
 
 [ -z "${PREPARE_ONLY:-}" ] || exit 0
 # shellcheck disable=SC2086 # options are words
-exec "$nigh" learn "$work/stories@4,16" "$work/children@2,4" "$work/books@1,0.2" --held-out 20 --steps 1300 --decay 500 \
+exec "$nigh" learn "$work/stories@4,16" "$work/children@2,4" "$work/books@1,0.2" --held-out 20 --steps 1450 --decay 500 \
     --checkpoint "$work/checkpoint" --out "$out" --name nigh-stories --license CC-BY-4.0 ${LEARN_OPTIONS:-}
