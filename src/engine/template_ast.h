@@ -99,7 +99,7 @@ typedef struct {
     size_t steps, depth, calls, docs;
     size_t at;                  /* offset of what runs now, for errors */
     int flow;                   /* TF_NEXT, or a break or continue on its way to its loop */
-    nigh_json_doc doc[8];       /* of the filter from_json */
+    nigh_json_doc doc[64];      /* of the filter from_json */
     nigh_err *err;
 } nigh_trun;
 
@@ -191,6 +191,8 @@ const nigh_tval *nigh_targ(const nigh_targs *args, size_t idx, const char *name)
 /* Fails when there are more places than `most`, or a name that is not in `names` (separated by spaces). */
 nigh_status nigh_targs_check(nigh_trun *r, const nigh_targs *args, const char *what, size_t least, size_t most,
     const char *names);
+/* The offset that lies `letters` letters behind the offset `at`; the end when there are fewer. */
+size_t nigh_ttext_place(const nigh_tval *text, size_t at, size_t letters);
 /* Text operations used by both filters and methods. strip: letters to take off, NULL: white space. */
 nigh_tval nigh_ttext_strip(const nigh_tval *text, const nigh_tval *letters, bool left, bool right);
 nigh_status nigh_ttext_replace(nigh_trun *r, const nigh_tval *text, const nigh_tval *from, const nigh_tval *to,

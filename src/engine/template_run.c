@@ -63,15 +63,6 @@ static nigh_status no_operator(nigh_trun *r, const char *sign, const nigh_tval *
         r, NIGH_EINVAL, "'%s' does not work for %s and %s", sign, nigh_tval_kind(a), nigh_tval_kind(b));
 }
 
-static nigh_status concat(nigh_trun *r, const nigh_tval *a, const nigh_tval *b, nigh_tval *out) {
-    nigh_tsink s = nigh_tsink_of(NIGH_TEMPLATE_OUTPUT_MAX);
-    nigh_status status = nigh_tval_print(r, &s, a);
-    if (status == NIGH_OK) status = nigh_tval_print(r, &s, b);
-    if (status == NIGH_OK) return nigh_tsink_take(r, &s, out);
-    nigh_tsink_release(&s);
-    return status;
-}
-
 static nigh_status join_lists(nigh_trun *r, const nigh_tval *a, const nigh_tval *b, nigh_tval *out) {
     NIGH_TRY(nigh_tlist_new(r, a->as.list->count + b->as.list->count, a->user || b->user, out));
     for (size_t i = 0; i < a->as.list->count; i++) NIGH_TRY(nigh_tlist_add(r, out, &a->as.list->items[i]));
@@ -145,10 +136,6 @@ static nigh_status arithmetic(nigh_trun *r, nigh_top op, const nigh_tval *a, con
         [TO_MOD] = "%",
         [TO_POW] = "**" };
     bool user = a->user || b->user;
-    bool a_text = a->kind == TV_TEXT || a->kind == TV_UNDEF, b_text = b->kind == TV_TEXT || b->kind == TV_UNDEF;
-    if (op == TO_ADD && a_text && b_text && a->kind != b->kind)
-        return concat(r, a, b, out); /* undefined is nothing, as in {{ }} and ~ */
-    if (op == TO_ADD && a->kind == TV_TEXT && b->kind == TV_TEXT) return concat(r, a, b, out);
     if (op == TO_ADD && a->kind == TV_LIST && b->kind == TV_LIST) return join_lists(r, a, b, out);
     if (op == TO_MUL && a->kind == TV_TEXT && b->kind == TV_INT) return repeat(r, a, b->as.integer, out);
     if (op == TO_MUL && a->kind == TV_INT && b->kind == TV_TEXT) return repeat(r, b, a->as.integer, out);
@@ -194,9 +181,41 @@ static nigh_status eval_concat(nigh_trun *r, const nigh_tnode *n, nigh_tval *out
     return status;
 }
 
+static bool is_textual(const nigh_tval *v) { return v->kind == TV_TEXT || v->kind == TV_UNDEF; }
+
+/* a + b - c from the left. Texts side by side are put together once; undefined beside a text is nothing, as in {{ }}.
+ */
+static nigh_status eval_sum(nigh_trun *r, const nigh_tnode *n, nigh_tval *out) {
+    nigh_tsink s = nigh_tsink_of(NIGH_TEMPLATE_OUTPUT_MAX);
+    nigh_status status = eval(r, n->a, out);
+    bool joining = false;           /* the text so far lies in the sink */
+    for (const nigh_tnode *link = n->b; link && status == NIGH_OK; link = link->next) {
+        nigh_tval right = { 0 };
+        status = eval(r, link->a, &right);
+        r->at = link->at;
+        if (status != NIGH_OK) break;
+        bool texts =
+            is_textual(&right) && (joining || (is_textual(out) && (out->kind == TV_TEXT || right.kind == TV_TEXT)));
+        if (link->op == TO_ADD && texts) {
+            if (!joining) status = nigh_tval_print(r, &s, out);
+            if (status == NIGH_OK) status = nigh_tval_print(r, &s, &right);
+            joining = true;
+            continue;
+        }
+        if (joining) status = nigh_tsink_take(r, &s, out);
+        joining = false;
+        nigh_tval left = *out;
+        if (status == NIGH_OK) status = arithmetic(r, (nigh_top)link->op, &left, &right, out);
+    }
+    if (status == NIGH_OK && joining) return nigh_tsink_take(r, &s, out);
+    nigh_tsink_release(&s);
+    return status;
+}
+
 /* a op b op c: logic stops early, comparisons hold each for its pair, the rest folds from the left. */
 static nigh_status eval_chain(nigh_trun *r, const nigh_tnode *n, nigh_tval *out) {
     if (n->b->op == TO_CONCAT) return eval_concat(r, n, out);
+    if (n->b->op == TO_ADD || n->b->op == TO_SUB) return eval_sum(r, n, out);
     NIGH_TRY(eval(r, n->a, out));
     for (const nigh_tnode *link = n->b; link; link = link->next) {
         nigh_tval left = *out, right;
@@ -270,17 +289,17 @@ static nigh_status eval_slice(nigh_trun *r, const nigh_tnode *n, const nigh_tval
     if (base->kind != TV_LIST && base->kind != TV_TEXT)
         return nigh_trun_fail(r, NIGH_EINVAL, "%s cannot be sliced", nigh_tval_kind(base));
     if (step == 0) return nigh_trun_fail(r, NIGH_EINVAL, "a slice cannot have step 0");
-    NIGH_TRY(nigh_tval_items(r, base, &items));
-    int64_t count = (int64_t)items.as.list->count;
+    size_t letters;
+    NIGH_TRY(nigh_tval_count(r, base, &letters));
+    int64_t count = (int64_t)letters;
     begin = has_begin ? slice_end(begin, count, step) : step < 0 ? count - 1 : 0;
     end = has_end ? slice_end(end, count, step) : step < 0 ? -1 : count;
     if (base->kind == TV_TEXT && step == 1) { /* letters lie side by side */
-        const nigh_tval *letters = items.as.list->items;
-        size_t from = begin < count ? (size_t)(letters[begin].as.text - base->as.text) : base->len;
-        size_t to = end < count ? (size_t)(letters[end].as.text - base->as.text) : base->len;
-        *out = nigh_tval_slice(base, from, nigh_max(from, to));
-        return NIGH_OK;
+        size_t from = nigh_ttext_place(base, 0, (size_t)begin);
+        *out = nigh_tval_slice(base, from, nigh_ttext_place(base, from, end > begin ? (size_t)(end - begin) : 0));
+        return nigh_trun_spend(r, base->len);
     }
+    NIGH_TRY(nigh_tval_items(r, base, &items));
     NIGH_TRY(nigh_tlist_new(r, 0, base->user, &part));
     for (int64_t i = begin; step > 0 ? i < end : i > end; i += step) {
         NIGH_TRY(nigh_tlist_add(r, &part, &items.as.list->items[i]));

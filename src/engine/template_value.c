@@ -406,6 +406,11 @@ static size_t letter_bytes(nigh_str s, size_t at) {
     return n ? n : 1;
 }
 
+size_t nigh_ttext_place(const nigh_tval *v, size_t at, size_t letters) {
+    for (; letters && at < v->len; letters--) at += letter_bytes(nigh_tval_str(v), at);
+    return at;
+}
+
 nigh_status nigh_tval_items(nigh_trun *r, const nigh_tval *v, nigh_tval *out) {
     if (v->kind == TV_LIST) { *out = *v; return NIGH_OK; }
     NIGH_TRY(nigh_tlist_new(r, v->kind == TV_DICT ? v->as.dict->count : 0, v->user, out));
@@ -479,12 +484,15 @@ nigh_status nigh_tval_index(nigh_trun *r, const nigh_tval *v, const nigh_tval *k
     if (v->kind != TV_LIST && v->kind != TV_TEXT) return NIGH_OK;
     if (key->kind != TV_INT)
         return nigh_trun_fail(r, NIGH_EINVAL, "%s is no place in %s", nigh_tval_kind(key), nigh_tval_kind(v));
-    nigh_tval items;
-    NIGH_TRY(nigh_tval_items(r, v, &items));
-    int64_t i = key->as.integer, count = (int64_t)items.as.list->count;
-    if (i < 0) i += count;
-    if (i >= 0 && i < count) *out = items.as.list->items[i];
-    return NIGH_OK;
+    size_t count;
+    NIGH_TRY(nigh_tval_count(r, v, &count));
+    int64_t i = key->as.integer;
+    if (i < 0) i += (int64_t)count;
+    if (i < 0 || i >= (int64_t)count) return NIGH_OK;
+    if (v->kind == TV_LIST) { *out = v->as.list->items[i]; return NIGH_OK; }
+    size_t at = nigh_ttext_place(v, 0, (size_t)i);
+    *out = nigh_tval_slice(v, at, nigh_ttext_place(v, at, 1));
+    return nigh_trun_spend(r, at);
 }
 
 /* ---- printing ---- */
