@@ -11,7 +11,9 @@ void nigh_os_heap_give(void *p);
 
 /* ---- big blocks: weights and caches, on 2 MiB pages where the system gives them ---- */
 void *nigh_os_pages_take(size_t bytes);         /* zeroed; NULL when there is none */
-void nigh_os_pages_give(void *p, size_t bytes); /* accepts NULL */
+/* The same on small pages, taken as they are touched: for what is reserved whole and may stay mostly empty. */
+void *nigh_os_sparse_take(size_t bytes);
+void nigh_os_pages_give(void *p, size_t bytes); /* of either; accepts NULL */
 
 /* ---- time ---- */
 uint64_t nigh_os_now_ns(void);                  /* monotonic */

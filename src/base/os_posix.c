@@ -33,6 +33,14 @@ void *nigh_os_pages_take(size_t bytes) {
     return p + lead;
 }
 
+void *nigh_os_sparse_take(size_t bytes) {
+    if (bytes == 0 || bytes > SIZE_MAX - 4096) return NULL;
+    void *p = mmap(NULL, nigh_round_up(bytes, 4096), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    madvise(p, nigh_round_up(bytes, 4096), MADV_NOHUGEPAGE);
+    return p;
+}
+
 void nigh_os_pages_give(void *p, size_t bytes) {
     if (p) munmap(p, nigh_round_up(bytes, 4096));
 }

@@ -86,6 +86,8 @@ void *nigh_os_pages_take(size_t bytes) {
     return p ? memset(p, 0, bytes) : NULL;
 }
 
+void *nigh_os_sparse_take(size_t bytes) { return nigh_os_pages_take(bytes); }
+
 void nigh_os_pages_give(void *p, size_t bytes) {
     (void)bytes;
     nigh_os_heap_give(p);

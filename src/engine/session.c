@@ -29,7 +29,7 @@ nigh_status nigh_session_make(nigh_session **out, const nigh_model *m, uint32_t 
     s->v_floats = nigh_round_up(limit, NIGH_ROWS) * (size_t)m->h.head_dim;
     s->k_floats = s->v_floats;
     s->tokens = nigh_alloc(limit, sizeof *s->tokens);
-    s->cache = nigh_os_pages_take(bytes);
+    s->cache = nigh_os_sparse_take(bytes);     /* each head's part is far from the next */
     if (s->tokens && s->cache) { *out = s; return NIGH_OK; }
     nigh_session_free(s);
     return nigh_failf(err, NIGH_ENOMEM, 0,
