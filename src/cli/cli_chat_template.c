@@ -123,7 +123,7 @@ static nigh_status use_gguf(nigh_str file, const char *path, options *o, nigh_er
 }
 
 static nigh_status run(int argc, char **argv, nigh_err *err) {
-    options o = { .chat = { .bos_token = NIGH_STR("<s>"), .eos_token = NIGH_STR("</s>"), 
+    options o = { .chat = { .bos_token = NIGH_STR("<s>"), .eos_token = NIGH_STR("</s>"),
                               .trust_request_tokens = true, .drop_bos = true } };
     nigh_file file = { 0 };
     NIGH_TRY(read_options(&o, &argc, argv, err));
@@ -157,7 +157,7 @@ const nigh_command nigh_command_chat_template = {
     "  --json         print an object: prompt, spans (bytes up to `end`; user: text of the request, which can\n"
     "                 never become a special token), and what the template takes\n\n"
     "examples:\n"
-    "  echo '{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}' | nigh chat-template model.gguf\n"
-    "  nigh chat-template chatml.jinja --date 2026-11-21 < request.json\n",
+    "  echo '{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}' | nigh chat-template --builtin chatml\n"
+    "  echo '{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}' | nigh chat-template --builtin plain --json\n",
     run
 };

@@ -940,7 +940,8 @@ static bool is_ender(const parser *p, const char *enders) {
 /* Statements up to a tag that is one of `enders` (its name is then p->tok), or up to the end of the source (NULL). */
 static nigh_status parse_body(parser *p, const char *enders, const nigh_tnode **out) {
     chain body = { 0 };
-    size_t opened = p->tok.at;
+    size_t opened = p->tok.at;      /* of the tag that wants an end */
+    while (enders && opened && (at(p, opened) != '{' || at(p, opened + 1) != '%')) opened--;
     for (;;) {
         size_t where = p->pos, tag = find_tag(p);
         NIGH_TRY(add_text(p, &body, where, cut_text(p, tag)));
