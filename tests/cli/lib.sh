@@ -49,7 +49,8 @@ check_examples() {
     ln -sf "$model" "$tmp/examples/MODEL.gguf"
     while IFS= read -r line; do
         count=$((count + 1))
-        if (cd "$tmp/examples" && PATH="$tmp/bin:$PATH" bash -c "$line" < /dev/null > "$tmp/out" 2> "$tmp/err"); then good
+        if (cd "$tmp/examples" && PATH="$tmp/bin:$PATH" bash -c "$line" < /dev/null > "$tmp/out" 2> "$tmp/err")
+        then good
         else bad "example '$line': exit code $?: $(head -c 300 "$tmp/err")"; fi
         [ -s "$tmp/out" ] || [ -s "$tmp/err" ] || bad "example '$line' says nothing"
     done < <("$NIGH" "$1" --help | sed -n '/^examples:/,$p' | sed -n 's/^  //p')

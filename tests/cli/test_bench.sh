@@ -11,12 +11,14 @@ done
 check_match "what was measured" '"threads":1,"cpu":"(scalar|avx2|avx512)","prompt":32,"tokens":8,"rounds":1\}$' "$out"
 check_match "the model" "\"model\":\"$(sha256sum "$model" | cut -c 1-64)\"" "$out"
 value() { printf '%s' "$out" | sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
-share=$(awk "BEGIN { s = $(value decode_tps) * $(value decode_bytes) / 1e9 / $(value memory_gbps); d = s / $(value decode_share) - 1;
+share=$(awk "BEGIN { s = $(value decode_tps) * $(value decode_bytes) / 1e9 / $(value memory_gbps)
+    d = s / $(value decode_share) - 1
     print (d < 0.01 && d > -0.01) ? \"fits\" : s }")
 check_equal "decode_share = decode_tps x decode_bytes / memory_gbps" fits "$share"
 check_match "NIGH_CPU" '"cpu":"scalar"' "$(NIGH_CPU=scalar bench "$model" -p 4 -n 2 -r 1 --json)"
 table=$(bench "$model" -p 32 -n 8 -r 1 -t 1)
-for word in 'load .* ms' 'prompt +32 .* tokens/s .*first token after' 'decode +8 .* tokens/s' 'memory read .* GB/s' 'share .* %' 'resident .* MB'; do
+for word in 'load .* ms' 'prompt +32 .* tokens/s .*first token after' 'decode +8 .* tokens/s' 'memory read .* GB/s' \
+    'share .* %' 'resident .* MB'; do
     check_match "the table" "$word" "$table"
 done
 check_fails "no model" 1 "no model is named" bench

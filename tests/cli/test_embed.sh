@@ -23,7 +23,8 @@ check_fails "both" 1 "give either -p TEXT or --ids" embed "$model" -p x --ids 1
 check_fails "no such id" 1 "is no token id" embed "$model" --ids 1,99999999
 check_fails "too long" 3 "the text has [0-9]+ tokens, but at most [0-9]+ fit; cut it into parts" \
     embed "$model" -p "$(yes 'one day and another' | head -n 5000)"
-err=$(printf 'fine\n%s\n' "$(yes 'one day and another' | head -n 9000 | tr '\n' ' ')" | embed "$model" -q 2>&1 > "$tmp/out")
+printf 'fine\n%s\n' "$(yes 'one day and another' | head -n 9000 | tr '\n' ' ')" > "$tmp/lines"
+err=$(embed "$model" -q < "$tmp/lines" 2>&1 > "$tmp/out")
 check_equal "which line: exit code" 3 $?
 check_match "which line" "line 2: the text has" "$err"
 check_equal "the lines before it are there" 1 "$(wc -l < "$tmp/out")"
@@ -54,10 +55,12 @@ END
     else
         skip "golden vectors: there is no node"
     fi
-    check_fails "an encoder gives no text" 1 "this model gives vectors, not text; use: nigh embed" "$NIGH" run "$tmp/none.gguf" -p x
+    check_fails "an encoder gives no text" 1 "this model gives vectors, not text; use: nigh embed" \
+        "$NIGH" run "$tmp/none.gguf" -p x
     check_fails "an encoder gives no logits" 1 "this model gives vectors, not text; use: nigh embed" \
         "$NIGH" logits "$tmp/none.gguf" --ids 1 --out "$tmp/x"
-    check_fails "an encoder is not measured" 1 "this model gives vectors, not text" "$NIGH" bench "$tmp/none.gguf" -p 8 -n 4
+    check_fails "an encoder is not measured" 1 "this model gives vectors, not text" \
+        "$NIGH" bench "$tmp/none.gguf" -p 8 -n 4
 else
     skip "encoders: no reference tools or no compiler"
 fi

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# test_logits.sh - `nigh logits`: the size of the file, the same bytes for any batch, thread count and processor, refusals.
+# test_logits.sh - `nigh logits`: the size of the file, the same bytes for any batch, thread count and processor,
+# golden rows, refusals.
 . "$(dirname "$0")/lib.sh"
 logits() { "$NIGH" logits "$@"; }
 
@@ -42,7 +43,9 @@ console.log(worst <= 2e-4 ? "within" : `off by ${worst}`);
 END
     check_equal "golden logits, tolerance 2e-4" within "$(golden "$golden_model" stories260K)"
     cc -std=c11 -O1 -w "$shared/tools/mkgguf.c" -o "$tmp/mkgguf" -lm
-    phi3() { "$tmp/mkgguf" --family phi3 --seed "$1" --kv-heads 2 --rope longrope --rope-original 256 --out "$2" > /dev/null; }
+    phi3() {
+        "$tmp/mkgguf" --family phi3 --seed "$1" --kv-heads 2 --rope longrope --rope-original 256 --out "$2" > /dev/null
+    }
     phi3 152 "$tmp/long.gguf"
     phi3 153 "$tmp/short.gguf"
     check_equal "long factors: the model's own context" within "$(golden "$tmp/long.gguf" phi3-longrope)"
@@ -58,9 +61,12 @@ check_fails "no number" 1 "'two' is no token id; this model has 0\.\." logits "$
 check_fails "an empty id" 1 "'' is no token id" logits "$model" --ids 1,,2 --out "$tmp/x"
 check_fails "no such id" 1 "'99999999' is no token id" logits "$model" --ids 99999999 --out "$tmp/x"
 check_fails "negative id" 1 "'-1' is no token id" logits "$model" --ids -1 --out "$tmp/x"
-check_fails "context" 3 "20 tokens do not fit into a context of 4; give more with -c" logits "$model" --ids $ids -c 4 --out "$tmp/x"
+check_fails "context" 3 "20 tokens do not fit into a context of 4; give more with -c" \
+    logits "$model" --ids $ids -c 4 --out "$tmp/x"
 check_fails "batch" 1 "batch must lie in 1..8192" logits "$model" --ids 1 --batch 0 --out "$tmp/x"
 check_fails "no folder" 5 "cannot be written: No such file" logits "$model" --ids 1 --out "$tmp/none/x"
-[ -w /dev/full ] && check_fails "a full disk" 5 "/dev/full cannot be written" logits "$model" --ids $ids --out /dev/full -q
+if [ -w /dev/full ]; then
+    check_fails "a full disk" 5 "/dev/full cannot be written" logits "$model" --ids $ids --out /dev/full -q
+fi
 check_equal "nothing is left of what failed" "" "$(ls "$tmp" | grep -E '^x|tmp$')"
 finish

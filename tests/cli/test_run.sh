@@ -27,7 +27,8 @@ fi
 # The status line and the memory line.
 hash=$(sha256sum "$model" | cut -c 1-64)
 run "$model" -p "One day" -n 5 > "$tmp/out" 2> "$tmp/err"
-check_match "memory before it is taken" '^memory: weights [0-9.]+ MiB \+ cache [0-9.]+ MiB \([0-9]+ tokens\) \+ scratch' \
+check_match "memory before it is taken" \
+    '^memory: weights [0-9.]+ MiB \+ cache [0-9.]+ MiB \([0-9]+ tokens\) \+ scratch' \
     "$(head -n 1 "$tmp/err")"
 want="^on this device · model ${hash:0:12} · 0 bytes left · prompt [0-9]+ tokens at [0-9.]+ tok/s"
 check_match "status line" "$want · [0-9]+ tokens at [0-9.]+ tok/s · [0-9]+ ms\$" "$(tail -n 1 "$tmp/err")"
@@ -44,7 +45,8 @@ check_same "the drawn seed repeats the text" "$tmp/a" "$tmp/b"
 # JSON.
 if command -v node > /dev/null; then
     out=$(run "$model" -p "One day" -n 7 --json --ignore-end -q)
-    facts='[o.finish_reason, o.usage.completion_tokens, o.receipt.place, o.receipt.bytes_out, o.receipt.model].join(" ")'
+    facts='const { place, bytes_out, model } = o.receipt;
+        [o.finish_reason, o.usage.completion_tokens, place, bytes_out, model].join(" ")'
     check_equal "json" "length 7 device 0 $hash" "$(printf '%s' "$out" | json "$facts")"
     check_equal "json text" "$(run "$model" -p "One day" -n 7 --ignore-end -q)" "$(printf '%s' "$out" | json o.text)"
     out=$(run "$model" -p "One day" --ignore-end -c 20 --json -q)
@@ -69,7 +71,8 @@ check_fails "tokens" 1 "tokens must lie in 1" run "$model" -p x -n 0
 check_fails "empty stop" 1 "a stop string has 1 to 1024 bytes" run "$model" -p x --stop ""
 check_fails "long prompt" 3 "the context has room for 8; shorten it, or give more with -c" \
     run "$model" -c 8 -p "$(yes one day | head -n 100)"
-check_fails "large context" 3 "more than the [0-9]+ that this model was made for; give less with -c" run "$model" -c 4000000 -p x
+check_fails "large context" 3 "more than the [0-9]+ that this model was made for; give less with -c" \
+    run "$model" -c 4000000 -p x
 echo "not a model" > "$tmp/bad.gguf"
 check_fails "no GGUF file" 6 "^nigh run: bad.gguf: " run "$tmp/bad.gguf" -p x -q
 head -c 300000 "$model" > "$tmp/cut.gguf"
@@ -82,7 +85,7 @@ else
     skip "more than this machine has: no sparse files in $tmp"
 fi
 
-# Ctrl-C: the text so far, a status line, exit code 7. A quick model may be done before the signal comes: then once more.
+# Ctrl-C: the text so far, a status line, exit code 7. A quick model may be done before the signal: then once more.
 for try in 1 2 3 4 5; do
     "$NIGH" run "$model" -p "One day" --ignore-end --temp 1 --seed 1 > "$tmp/out" 2> "$tmp/err" &
     child=$!
