@@ -277,17 +277,21 @@ static struct MHD_Response *make_response(nigh_exchange *x) {
     return r;
 }
 
+/* The answer is made under the lock and queued without it: the library holds the answer's own lock while it reads a
+ * stream, and reading takes ours. */
 enum MHD_Result nigh_exchange_answer(nigh_exchange *x, struct MHD_Connection *c) {
-    enum MHD_Result result = MHD_YES;
+    struct MHD_Response *r = NULL;
     pthread_mutex_lock(&x->lock);
-    if (!x->answered) {
+    bool answered = x->answered;
+    unsigned status = (unsigned)x->status;
+    if (answered) r = make_response(x);
+    else {
         x->suspended = true;
         MHD_suspend_connection(c);
-    } else {
-        struct MHD_Response *r = make_response(x);
-        result = r ? MHD_queue_response(c, (unsigned)x->status, r) : MHD_NO;
-        if (r) MHD_destroy_response(r);
     }
     pthread_mutex_unlock(&x->lock);
+    if (!answered) return MHD_YES;
+    enum MHD_Result result = r ? MHD_queue_response(c, status, r) : MHD_NO;
+    if (r) MHD_destroy_response(r);
     return result;
 }

@@ -38,11 +38,15 @@ export async function main(name) {
     }
   }
   for (const n of nodes) await n.stop();
+  for (const text of badEnds) { failed++; console.log(`  FAILED at the end: ${text}`); }
   console.log(`${name}: ${passed} passed, ${failed} failed, ${skipped} skipped`);
   process.exit(failed ? 1 : 0);
 }
 
 const nodes = new Set();
+const badEnds = [];      // nodes that did not end well when asked to: also what a sanitizer found
+// Memory says nothing about us when a sanitizer keeps what was freed.
+export const sanitized = /build-/.test(program);
 
 export class Node {
   // args: more words for `nigh serve`; home: its $NIGH_HOME (a new empty one by default).
@@ -75,6 +79,7 @@ export class Node {
     const killer = setTimeout(() => this.child.kill('SIGKILL'), 15000);
     const end = await this.exit;
     clearTimeout(killer);
+    if (signal === 'SIGTERM' && end.code !== 0) badEnds.push(`a node ended with ${end.code ?? end.signal}: ${this.err.slice(-4000)}`);
     if (this.ownsHome) rmSync(this.home, { recursive: true, force: true });
     return end;
   }

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
-import { Node, anyModel, check, equal, main, sleep, test } from './node.mjs';
+import { Node, anyModel, check, equal, main, sanitized, sleep, test } from './node.mjs';
 
 let seed = Number(process.env.NIGH_SEED ?? 1);
 const begun = seed;
@@ -46,7 +46,7 @@ up('R16 100 random connects and drops leave no running sequence', async () => {
       });
     });
   }));
-  await quiet(n, 600);
+  await quiet(n, sanitized ? 5000 : 600);
   check(n.alive(), 'the node died');
   await sleep(200);
   check(files(n) <= before + 4, `${files(n)} open files, ${before} before (seed ${begun})`);
@@ -61,7 +61,7 @@ up('R16 a client that leaves frees its place within 250 ms', async () => {
       s.write(bytes(n, { ...long, prompt: 'The', n: 8, stream }));
       await sleep(25);
       s[how]();
-      await quiet(n, 250);
+      await quiet(n, sanitized ? 5000 : 250);
       s.destroy();
     }
 });
@@ -114,8 +114,8 @@ up('R15 a client that does not read stops its own text, not that of others', asy
   await sleep(300);
   const before = resident(n), start = performance.now();
   equal((await n.post('/v1/completions', { prompt: 'The cat', max_tokens: 20 })).status, 200);
-  check(performance.now() - start < 3000, 'others wait');
-  check(resident(n) - before < 16 << 20, `grew by ${resident(n) - before}`);
+  check(sanitized || performance.now() - start < 3000, 'others wait');
+  check(sanitized || resident(n) - before < 16 << 20, `grew by ${resident(n) - before}`);
   for (const s of slow) s.destroy();
   await quiet(n, 1000);
 });
@@ -170,9 +170,9 @@ test('a second signal ends at once', async () => {
   s.write(bytes(node, { ...long, n: 8, logprobs: 20 }));
   s.write(bytes(node, { ...long, n: 8, logprobs: 20 }));
   await sleep(300);
-  const start = Date.now(), end = node.stop();
+  const start = Date.now(), end = node.stop('SIGINT');
   await sleep(100);
-  node.child.kill('SIGTERM');
+  node.child.kill('SIGINT');
   await end;
   check(Date.now() - start < 1000, 'it took long');
   s.destroy();
@@ -207,7 +207,7 @@ up('R17 2,000 connects, streams and aborts: files and memory stay', async () => 
   const before = [files(n), resident(n)];
   await round(1600);
   check(files(n) <= before[0] + 2, `${files(n)} files, ${before[0]} before`);
-  check(resident(n) - before[1] < 2 << 20, `grew by ${resident(n) - before[1]}`);
+  check(sanitized || resident(n) - before[1] < 2 << 20, `grew by ${resident(n) - before[1]}`);
 });
 
 test('figures: start, idle memory, first token', async () => {
@@ -222,7 +222,7 @@ test('figures: start, idle memory, first token', async () => {
   }
   firsts.sort((a, b) => a - b);
   console.log(`  ${anyModel().split('/').pop()}: serving after ${ready.toFixed(0)} ms, idle ${idle.toFixed(1)} MB, first token p50 ${firsts[10].toFixed(1)} ms, max ${firsts[19].toFixed(1)} ms`);
-  check(idle < 60, `idle memory ${idle} MB`);
+  check(sanitized || idle < 60, `idle memory ${idle} MB`);
   check(firsts[10] < 100, `first token after ${firsts[10]} ms`);
   await node.stop();
 });
