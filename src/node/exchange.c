@@ -29,10 +29,14 @@ nigh_exchange *nigh_exchange_new(nigh_http *h) {
 
 void nigh_exchange_keep(nigh_exchange *x) { atomic_fetch_add(&x->refs, 1); }
 
-void nigh_exchange_release(nigh_exchange *x) {
-    if (!x || atomic_fetch_sub(&x->refs, 1) != 1) return;
+void nigh_exchange_drop_body(nigh_exchange *x) {
     atomic_fetch_sub(&x->http->upload_bytes, x->body.len);
     nigh_buf_release(&x->body);
+}
+
+void nigh_exchange_release(nigh_exchange *x) {
+    if (!x || atomic_fetch_sub(&x->refs, 1) != 1) return;
+    nigh_exchange_drop_body(x);
     nigh_buf_release(&x->out);
     nigh_free(x->target);
     pthread_mutex_destroy(&x->lock);
@@ -40,6 +44,7 @@ void nigh_exchange_release(nigh_exchange *x) {
 }
 
 nigh_str nigh_exchange_body(const nigh_exchange *x) { return nigh_buf_str(&x->body); }
+nigh_http *nigh_exchange_server(nigh_exchange *x) { return x->http; }
 const char *nigh_exchange_path(const nigh_exchange *x) { return x->facts.path; }
 const char *nigh_exchange_id(const nigh_exchange *x) { return x->id; }
 const char *nigh_exchange_client(const nigh_exchange *x) { return x->client; }

@@ -59,6 +59,8 @@ void nigh_http_close(nigh_http *h);
 enum { NIGH_STREAM_BYTES = 65536 };     /* most bytes waiting in one stream */
 
 nigh_str nigh_exchange_body(const nigh_exchange *x);
+void nigh_exchange_drop_body(nigh_exchange *x);     /* its bytes are not needed any more */
+nigh_http *nigh_exchange_server(nigh_exchange *x);
 const char *nigh_exchange_path(const nigh_exchange *x);     /* decoded */
 const char *nigh_exchange_id(const nigh_exchange *x);       /* the x-request-id of the answer */
 const char *nigh_exchange_client(const nigh_exchange *x);   /* how far away it is: "loopback", "private" or "public" */

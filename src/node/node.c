@@ -24,7 +24,7 @@ static void get_health(void *ud, nigh_exchange *x) {
 static void get_metrics(void *ud, nigh_exchange *x) {
     nigh_node *n = ud;
     nigh_buf b = NIGH_BUF(65536);
-    if (nigh_metrics_print(&n->metrics, nigh_http_connections(n->http), &b) == NIGH_OK)
+    if (nigh_metrics_print(&n->metrics, nigh_http_connections(nigh_exchange_server(x)), &b) == NIGH_OK)
         nigh_exchange_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", nigh_buf_str(&b));
     else nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory");
     nigh_buf_release(&b);

@@ -25,7 +25,7 @@ struct nigh_prep { nigh_prep *next; nigh_exchange *x; nigh_task task; };
 
 struct nigh_node {
     nigh_keys keys;
-    nigh_http *http;
+    nigh_http *http;                /* of the main thread: requests may come before it is set */
     nigh_metrics metrics;
     nigh_pool *pool;
     pthread_mutex_t pool_lock;

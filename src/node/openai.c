@@ -215,6 +215,11 @@ static nigh_status refuse_job(nigh_status status, const nigh_err *err, nigh_refu
     return status;
 }
 
+static nigh_status forget_words(nigh_answer *a, nigh_refusal *why) {
+    if (nigh_request_forget(&a->r) == NIGH_OK) return NIGH_OK;
+    return nigh_refuse(why, NIGH_ENOMEM, "no_memory", NULL, "not enough memory");
+}
+
 static nigh_status start_text(nigh_answer *a, nigh_refusal *why) {
     nigh_sequence_spec specs[SEQUENCES_MAX] = { 0 };
     nigh_err err;
@@ -223,6 +228,7 @@ static nigh_status start_text(nigh_answer *a, nigh_refusal *why) {
     if (!a->choices) return nigh_refuse(why, NIGH_ENOMEM, "no_memory", NULL, "not enough memory");
     a->choice_count = count;
     nigh_status status = make_choices(a, specs, why);
+    if (status == NIGH_OK) status = forget_words(a, why);
     if (status == NIGH_OK) {
         nigh_exchange_on(a->x, nigh_sched_poke, a->served->sched);
         status = nigh_sched_generate(a->served->sched, specs, count, &calls, a, &err);
@@ -244,6 +250,7 @@ static nigh_status start_vectors(nigh_answer *a, nigh_refusal *why) {
         status = nigh_openai_prompt(a->served, &a->r, i, &texts[i], why);
         a->prompt_tokens += (uint32_t)texts[i].len;
     }
+    if (status == NIGH_OK) status = forget_words(a, why);
     if (status == NIGH_OK) {
         status = nigh_sched_embed(a->served->sched, texts, count, &calls, a, &err);
         if (status != NIGH_OK) (void)refuse_job(status, &err, why);
@@ -254,7 +261,9 @@ static nigh_status start_vectors(nigh_answer *a, nigh_refusal *why) {
 }
 
 static nigh_status read_request(nigh_answer *a, nigh_task task, nigh_refusal *why) {
-    NIGH_TRY(nigh_request_parse(&a->r, task, nigh_exchange_body(a->x), why));
+    nigh_status status = nigh_request_parse(&a->r, task, nigh_exchange_body(a->x), why);
+    nigh_exchange_drop_body(a->x);
+    if (status != NIGH_OK) return status;
     NIGH_TRY(check_model(a, why));
     nigh_receipt_init(&a->receipt, a->served->id, a->served->sha256, nigh_exchange_client(a->x));
     nigh_format(a->id, sizeof a->id, "%s-%s", task == NIGH_TASK_CHAT ? "chatcmpl" : "cmpl", a->receipt.id + 5);

@@ -331,8 +331,26 @@ nigh_status nigh_request_parse(nigh_request *r, nigh_task task, nigh_str body, n
     return status;
 }
 
+nigh_status nigh_request_forget(nigh_request *r) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < r->stop_count; i++) bytes += r->stop[i].len;
+    char *to = bytes ? nigh_alloc(1, bytes) : NULL;
+    if (bytes && !to) return NIGH_ENOMEM;
+    r->stop_bytes = to;
+    for (size_t i = 0; i < r->stop_count; i++) {
+        memcpy(to, r->stop[i].ptr, r->stop[i].len);
+        r->stop[i].ptr = to;
+        to += r->stop[i].len;
+    }
+    r->content = r->tools = r->template_kwargs = NULL;
+    r->model = NIGH_STR("");
+    nigh_json_release(&r->doc);
+    return NIGH_OK;
+}
+
 void nigh_request_release(nigh_request *r) {
     nigh_free(r->bias);
+    nigh_free(r->stop_bytes);
     nigh_json_release(&r->doc);
     *r = (nigh_request){ 0 };
 }

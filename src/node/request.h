@@ -29,6 +29,7 @@ typedef struct {
     size_t bias_count;
     const nigh_json *content;       /* prompt, messages or input: checked for shape, not yet for its words */
     const nigh_json *tools, *template_kwargs;
+    char *stop_bytes;               /* of the stop strings, once the JSON is gone */
 } nigh_request;
 
 /* Why a request was refused, in the words of the API. */
@@ -37,6 +38,9 @@ typedef struct { int status; const char *code, *param; char text[240]; } nigh_re
 /* Fails with EINVAL (and the like) and fills why. On success release it. */
 NIGH_CHECK nigh_status nigh_request_parse(nigh_request *r, nigh_task task, nigh_str body, nigh_refusal *why);
 void nigh_request_release(nigh_request *r);
+/* Lets go of the JSON, which can be a hundred times as large as its text, once the words were read: content, tools and
+ * model are gone then, numbers and stop strings stay. On failure nothing has changed. */
+NIGH_CHECK nigh_status nigh_request_forget(nigh_request *r);
 nigh_status nigh_refuse(nigh_refusal *why, nigh_status code, const char *name, const char *param, const char *fmt,
     ...) NIGH_PRINTF(5, 6);
 

@@ -20,6 +20,8 @@ static void test_everything_at_once(void) {
     CHECK(r.logprobs && r.top_logprobs == 2 && r.stream && r.include_usage && r.stop_count == 2 && r.bias_count == 2);
     CHECK(nigh_str_eq(r.stop[1], NIGH_STR("yz")) && r.bias[0].id == 1 && r.bias[0].bias == -100.0f);
     CHECK(nigh_request_count(&r) == 2 && nigh_str_eq(nigh_request_item(&r, 1)->text, NIGH_STR("b")));
+    CHECK(nigh_request_forget(&r) == NIGH_OK && !r.doc.root && nigh_str_eq(r.stop[0], NIGH_STR("x")));
+    CHECK(nigh_str_eq(r.stop[1], NIGH_STR("yz")) && r.bias_count == 2 && r.n == 2);
     nigh_request_release(&r);
     CHECK(nigh_request_parse(&r, NIGH_TASK_COMPLETION, NIGH_STR("{\"prompt\":[1,2,3]}"), &why) == NIGH_OK);
     CHECK(nigh_request_count(&r) == 1 && nigh_request_item(&r, 0)->count == 3 && r.max_tokens == 16 &&
