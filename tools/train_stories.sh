@@ -2,7 +2,7 @@
 # train_stories.sh - trains models/nigh-stories.gguf again, from the corpora folder to the file.
 #   tools/train_stories.sh CORPORA WORK OUT.gguf
 # CORPORA: the folder that holds books-*.txt.zst, african-storybook, pratham-books and gutenberg. WORK: room for
-# 150 MB; a run that was stopped continues from WORK/checkpoint. Needs zstd and awk.
+# 150 MB; a run that was stopped continues from WORK/round-1 or WORK/round-2. Needs zstd and awk.
 set -eu
 [ $# -eq 3 ] || { echo "usage: tools/train_stories.sh CORPORA WORK OUT.gguf" >&2; exit 1; }
 corpora=$1 work=$2 out=$3
@@ -70,6 +70,12 @@ for i in 1 2 3; do zstd -dc "$corpora/books-$i.txt.zst"; printf '\f\n'; done | p
         END { if (doc < total) { print "books: " doc " documents, the table says " total > "/dev/stderr"; exit 1 } }'
 
 [ -z "${PREPARE_ONLY:-}" ] || exit 0
+# Two rounds over the same text: the second begins with the weights of the first and leans towards the stories.
 # shellcheck disable=SC2086 # options are words
-exec "$nigh" learn "$work/stories@4,16" "$work/children@2,4" "$work/books@1,0.2" --held-out 20 --steps 1450 --decay 500 \
-    --checkpoint "$work/checkpoint" --out "$out" --name nigh-stories --license CC-BY-4.0 ${LEARN_OPTIONS:-}
+"$nigh" learn "$work/stories@4,16" "$work/children@2,4" "$work/books@1,0.2" --held-out 20 --steps 1450 --decay 500 \
+    --checkpoint "$work/round-1" ${LEARN_OPTIONS:-}
+# shellcheck disable=SC2086
+exec "$nigh" learn "$work/stories@12" "$work/children@5" "$work/books@0.3" --held-out 20 --steps 480 --decay 450 \
+    --warmup 30 --rate 0.0015 --seed 2 --from "$work/round-1" --checkpoint "$work/round-2" --out "$out" \
+    --name nigh-stories --license CC-BY-4.0 \
+    --about "A small storyteller, trained by nigh learn on children's books and old novels." ${LEARN_OPTIONS:-}

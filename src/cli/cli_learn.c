@@ -9,7 +9,7 @@
 #include "learn/train.h"
 
 typedef struct {
-    const char *out, *checkpoint, *name, *license, *about, *type;
+    const char *out, *checkpoint, *from, *name, *license, *about, *type;
     int64_t vocab, dim, layers, heads, kv_heads, ff, context, batch, steps, warmup, decay, seed, threads, held,
         eval_every, save_every;
     double rate;
@@ -63,10 +63,34 @@ static nigh_status read_text(job *j, int argc, char **argv, nigh_err *err) {
     return NIGH_OK;
 }
 
+static bool same_vocabulary(const job *j) {
+    const nigh_state *s = &j->state;
+    return s->merge_count == nigh_bpe_merge_count(j->bpe)
+        && memcmp(s->merges, nigh_bpe_merges(j->bpe), s->merge_count * sizeof *s->merges) == 0;
+}
+
+/* A second round: the weights of another run, everything else as at a beginning. */
+static nigh_status begin_from(job *j, nigh_err *err) {
+    nigh_state *s = &j->state;
+    NIGH_TRY(nigh_state_load(s, j->o.from, err));
+    if (memcmp(&s->recipe.shape, &j->recipe.shape, sizeof s->recipe.shape) != 0)
+        return nigh_failf(err, NIGH_EINVAL, 0, "%s holds a model of another shape", j->o.from);
+    if (!same_vocabulary(j))
+        return nigh_failf(err, NIGH_EINVAL, 0, "%s was made from other text: its vocabulary differs", j->o.from);
+    fprintf(stderr, "begins with the weights of %s (%llu steps)\n", j->o.from, (unsigned long long)s->step);
+    s->recipe = j->recipe;
+    s->at = (nigh_feed_at){ { 0 }, { 0 } };
+    s->step = 0;
+    memset(s->m, 0, s->count * sizeof *s->m);
+    memset(s->v, 0, s->count * sizeof *s->v);
+    return NIGH_OK;
+}
+
 /* A fresh state, or the one of the checkpoint when it exists and fits. The steps and the decay may differ: a
  * run can be made longer. */
 static nigh_status begin_state(job *j, nigh_err *err) {
     if (!j->o.checkpoint || !nigh_file_exists(j->o.checkpoint)) {
+        if (j->o.from) return begin_from(j, err);
         if (nigh_state_new(&j->state, &j->recipe, j->bpe) != NIGH_OK)
             return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the model");
         return NIGH_OK;
@@ -80,9 +104,7 @@ static nigh_status begin_state(job *j, nigh_err *err) {
         && had.seed == want->seed && had.rate <= want->rate && had.rate >= want->rate;
     if (!same) return nigh_failf(err, NIGH_EINVAL, 0,
         "%s was made with other options; give the same ones, or another --checkpoint", j->o.checkpoint);
-    size_t merge_bytes = j->state.merge_count * sizeof *j->state.merges;
-    if (j->state.merge_count != nigh_bpe_merge_count(j->bpe)
-        || memcmp(j->state.merges, nigh_bpe_merges(j->bpe), merge_bytes) != 0)
+    if (!same_vocabulary(j))
         return nigh_failf(err, NIGH_EINVAL, 0,
             "%s was made from other text; give the same text, or another --checkpoint", j->o.checkpoint);
     const nigh_recipe *old = &j->state.recipe;
@@ -216,7 +238,8 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
             .type = "q8_0", .name = "nigh model", .license = "", .about = "" } };
     options *o = &j.o;
     const nigh_opt opts[] = {
-        { "out", 'o', NIGH_OPT_TEXT, &o->out, 0, 0 }, { "checkpoint", 0, NIGH_OPT_TEXT, &o->checkpoint, 0, 0 },
+        { "out", 'o', NIGH_OPT_TEXT, &o->out, 0, 0 }, { "from", 0, NIGH_OPT_TEXT, &o->from, 0, 0 },
+        { "checkpoint", 0, NIGH_OPT_TEXT, &o->checkpoint, 0, 0 },
             { "type", 0, NIGH_OPT_TEXT, &o->type, 0, 0 },
         { "name", 0, NIGH_OPT_TEXT, &o->name, 0, 0 }, { "license", 0, NIGH_OPT_TEXT, &o->license, 0, 0 },
             { "about", 0, NIGH_OPT_TEXT, &o->about, 0, 0 },
@@ -256,6 +279,7 @@ static const char help[] =
     "\n"
     "  -o, --out FILE.gguf     the model; written when the run is done\n"
     "      --checkpoint FILE   saved every minute and at Ctrl-C; the same command continues from it, to the same bits\n"
+    "      --from CHECKPOINT   a second round: begins with the weights of a run on the same text\n"
     "      --type T            q8_0 (default), q4_0, f16, bf16, f32\n"
     "      --name, --license, --about TEXT     stored in the model\n"
     "  -n, --steps N           2000; of these\n"

@@ -53,7 +53,15 @@ check_same "the same model with pauses" whole.gguf parts.gguf
 learn --checkpoint c --out again.gguf 2> err
 check_same "the model of a checkpoint" whole.gguf again.gguf
 
+# A second round begins with the weights of the first.
+learn poems.txt $tiny --steps 20 --rate 0.001 --from c --out second.gguf 2> err
+check_match "a second round" '^begins with the weights of c \(600 steps\)$' "$(cat err)"
+first=$(sed -n 's/^step 1 of 20 .*, loss \([0-9]\).*/\1/p' err)
+[ "${first:-9}" -lt 4 ] && good || bad "a second round begins with loss $first"
+
 # Refusals.
+check_fails "a round of another shape" 1 'a model of another shape' learn poems.txt --from c
+check_fails "a round on other text" 1 'made from other text' learn notes $tiny --from c --steps 60
 check_fails "no text" 1 'no text given' learn
 check_fails "no folder" 2 'nowhere cannot be opened' learn nowhere
 check_fails "a type" 1 'must be f32, f16, bf16, q8_0 or q4_0' learn notes --type q9
