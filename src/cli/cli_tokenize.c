@@ -1,6 +1,6 @@
 /* cli_tokenize.c - `nigh tokenize MODEL` and `nigh detokenize MODEL`: text on standard input to ids on one line, and
  * back. Only the vocabulary of the file is read, so files without weights and of any architecture will do. The bytes
- * of the text are taken and given exactly as they are: nothing is trimmed, and detokenize adds no line feed. */
+ * of the text are taken as they are: nothing is trimmed, and detokenize adds no line feed. */
 #include <stdio.h>
 
 #include "base/json.h"

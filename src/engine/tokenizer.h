@@ -42,9 +42,9 @@ NIGH_CHECK nigh_status nigh_tokenizer_decode(const nigh_tokenizer *t, const int3
 /* A stream of tokens to whole UTF-8 letters. All zero to begin with: the bytes of the tokens as they are, held back
  * only while a letter is incomplete (at most 3 bytes); what is no UTF-8 becomes U+FFFD, one for each sequence that
  * breaks off. started: set it when the tokens follow on other text; else SentencePiece's first space is taken off, as
- * decoding does. clean: also take spaces away where nigh_tokenizer_decode does (holds back 5 bytes more); then both
+ * decoding does. clean: also take spaces away where nigh_tokenizer_decode does (holds back 6 bytes more); then both
  * give the same text. */
-typedef struct { char held[4], spaces[8]; uint8_t held_len, spaces_len; bool started, clean; } nigh_detok;
+typedef struct { char held[4]; uint8_t held_len, spaces[3]; bool started, clean; } nigh_detok;
 /* Appends what may be shown after this token. */
 NIGH_CHECK nigh_status nigh_detok_push(nigh_detok *d, const nigh_tokenizer *t, int32_t id, bool special,
                                        nigh_buf *out);

@@ -1,10 +1,9 @@
 /* tokenizer_decode.c - ids to text: the bytes of one token, of a list, and of a stream.
  *
- * A stream goes through two stages that each hold back what may still change:
- *     token bytes -> [spaces: "  ' r" at most] -> taken away or not -> [held: up to 3 bytes] -> whole letters
- * Some vocabularies were made for text whose words are apart from their punctuation; decoding takes such spaces away,
- * in three passes over the text: in front of ? ! . , ; around an apostrophe that stands alone; in front of 's 'm 're
- * 've. A stream does the same to the part in front of a place across which no pass looks. */
+ * Some vocabularies were made for text whose words are apart from their punctuation. Decoding takes such spaces away,
+ * in three passes: in front of ? ! . , ; around an apostrophe that stands alone; in front of 's 'm 're 've. Each pass
+ * is a machine that reads one byte at a time, so a list and a stream go the same way. What is held back: token bytes
+ * -> marks [" "] -> apostrophes [" '"] -> contractions [" 'r"] -> whole letters [up to 3 bytes] */
 #include "base/utf8.h"
 #include "engine/tokenizer_vocab.h"
 
@@ -29,72 +28,99 @@ nigh_status nigh_tokenizer_piece(const nigh_tokenizer *t, int32_t id, bool speci
     return nigh_buf_add(out, piece_of(t, id, special));
 }
 
-/* ---- spaces that decoding takes away ---- */
-
-static size_t clean_marks(char *s, size_t len) { /* " ?" -> "?" */
-    size_t n = len ? 1 : 0;
-    for (size_t i = 1; i < len; i++) {
-        char c = s[i];
-        if (s[i - 1] == ' ' && (c == '?' || c == '!' || c == '.' || c == ',')) n--;
-        s[n++] = c;
-    }
-    return n;
-}
-
-static size_t clean_lone_apostrophes(char *s, size_t len) { /* "a ' b" -> "a'b" */
-    size_t n = len ? 1 : 0;
-    bool skipped = false;   /* the space behind an apostrophe is no space in front of the next */
-    for (size_t i = 1; i < len; i++) {
-        char c = s[i];
-        if (c == '\'' && i + 1 < len && s[i - 1] == ' ' && !skipped && s[i + 1] == ' ') {
-            s[n - 1] = c;
-            skipped = true;
-            i++;
-            continue;
-        }
-        skipped = false;
-        s[n++] = c;
-    }
-    return n;
-}
-
-static size_t clean_contractions(char *s, size_t len) { /* "it 's" -> "it's" */
-    size_t n = len ? 1 : 0;
-    for (size_t i = 1; i < len; i++) {
-        char c = s[i], c1 = i + 1 < len ? s[i + 1] : '\0', c2 = i + 2 < len ? s[i + 2] : '\0';
-        if (c == '\'' && s[i - 1] == ' ' && (c1 == 's' || c1 == 'm' || ((c1 == 'r' || c1 == 'v') && c2 == 'e'))) n--;
-        s[n++] = c;
-    }
-    return n;
-}
-
-static size_t clean(char *s, size_t len) {
-    return clean_contractions(s, clean_lone_apostrophes(s, clean_marks(s, len)));
-}
-
-/* How much of the end of s may still change: the last two spaces, and behind a space also ' with what may follow it.
+/* ---- spaces that decoding takes away: three little machines in a row, each holds back what it has not settled ----
  */
-static size_t open_tail(const char *s, size_t len) {
-    size_t i = len;
-    if (i > 0 && (s[i - 1] == 'r' || s[i - 1] == 'v')) i--;
-    bool letter = i < len, gap = i > 0 && s[i - 1] == ' ';
-    size_t mark = gap ? i - 1 : i;
-    if (mark > 0 && s[mark - 1] == '\'') i = mark - 1;
-    else if (letter) return 0;
-    size_t spaces = i;
-    while (spaces > 0 && i - spaces < 2 && s[spaces - 1] == ' ') spaces--;
-    return i < len && spaces == i ? 0 : len - spaces;
+
+enum { NOTHING, A_SPACE, AN_APOSTROPHE /* with a space in front */, AN_R, A_V /* behind both */ };
+enum { HELD_MOST = 6 };     /* 1 + 2 + 3 */
+
+static const nigh_str held_text[] = { { "", 0 }, { " ", 1 }, { " '", 2 }, { " 'r", 3 }, { " 'v", 3 } };
+
+/* Writes what was held, then c (or holds it, when it is a space); returns how many were written. */
+static size_t release(uint8_t *state, char c, char *out) {
+    nigh_str held = held_text[*state];
+    memcpy(out, held.ptr, held.len);
+    *state = c == ' ' ? A_SPACE : NOTHING;
+    if (c != ' ') out[held.len] = c;
+    return held.len + (c != ' ');
+}
+
+static size_t pass_marks(uint8_t *state, char c, char *out) { /* " ?" -> "?" */
+    if (c == '?' || c == '!' || c == '.' || c == ',') *state = NOTHING;
+    return release(state, c, out);
+}
+
+static size_t pass_lone_apostrophes(uint8_t *state, char c, char *out) { /* "a ' b" -> "a'b" */
+    if (*state == A_SPACE && c == '\'') { *state = AN_APOSTROPHE; return 0; }
+    if (*state == AN_APOSTROPHE && c == ' ') {
+        *state = NOTHING;   /* the space behind is gone: it is none in front of the next apostrophe */
+        out[0] = '\'';
+        return 1;
+    }
+    return release(state, c, out);
+}
+
+static size_t pass_contractions(uint8_t *state, char c, char *out) { /* "it 's" -> "it's", also 'm 're 've */
+    bool space_goes = false;
+    if (*state == A_SPACE && c == '\'') { *state = AN_APOSTROPHE; return 0; }
+    if (*state == AN_APOSTROPHE) {
+        if (c == 'r' || c == 'v') { *state = c == 'r' ? AN_R : A_V; return 0; }
+        space_goes = c == 's' || c == 'm';
+    } else space_goes = *state >= AN_R && c == 'e';
+    size_t n = release(state, c, out);
+    if (space_goes) memmove(out, out + 1, --n);
+    return n;
+}
+
+/* One letter through the machines from `first` on; writes at most HELD_MOST + 1 to out. */
+static size_t clean_letter(uint8_t states[3], int first, char c, char *out) {
+    char a[4] = { c }, b[4];
+    size_t n = 0, in_a = 1;
+    if (first == 0) in_a = pass_marks(&states[0], c, a);
+    for (size_t i = 0; i < in_a; i++) {
+        size_t in_b = 1;
+        b[0] = a[i];
+        if (first <= 1) in_b = pass_lone_apostrophes(&states[1], a[i], b);
+        for (size_t k = 0; k < in_b; k++) n += pass_contractions(&states[2], b[k], out + n);
+    }
+    return n;
+}
+
+/* out has room for s.len + HELD_MOST. */
+static size_t clean(uint8_t states[3], nigh_str s, char *out) {
+    size_t n = 0;
+    for (size_t i = 0; i < s.len; i++) n += clean_letter(states, 0, s.ptr[i], out + n);
+    return n;
+}
+
+static size_t clean_end(uint8_t states[3], char out[HELD_MOST]) {
+    size_t n = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        nigh_str held = held_text[states[pass]];
+        states[pass] = NOTHING;
+        for (size_t i = 0; i < held.len; i++) n += clean_letter(states, pass + 1, held.ptr[i], out + n);
+    }
+    nigh_str held = held_text[states[2]];
+    states[2] = NOTHING;
+    memcpy(out + n, held.ptr, held.len);
+    return n + held.len;
 }
 
 nigh_status nigh_tokenizer_decode(const nigh_tokenizer *t, const int32_t *ids, size_t count, bool special,
                                   nigh_buf *out) {
     size_t before = out->len;
+    uint8_t states[3] = { 0 };
     bool started = false;
     nigh_status st = NIGH_OK;
-    for (size_t i = 0; i < count && st == NIGH_OK; i++)
-        st = nigh_buf_add(out, without_first_space(t, piece_of(t, ids[i], special), &started));
+    for (size_t i = 0; i < count && st == NIGH_OK; i++) {
+        nigh_str s = without_first_space(t, piece_of(t, ids[i], special), &started);
+        char cleaned[NIGH_TOKEN_BYTES_MAX + HELD_MOST];
+        if (t->clean_spaces) s = (nigh_str){ cleaned, clean(states, s, cleaned) };
+        st = nigh_buf_add(out, s);
+    }
+    char rest[HELD_MOST];
+    if (st == NIGH_OK) st = nigh_buf_add(out, (nigh_str){ rest, clean_end(states, rest) });
     if (st != NIGH_OK) out->len = before;
-    else if (t->clean_spaces && out->len > before) out->len = before + clean(out->ptr + before, out->len - before);
     return st;
 }
 
@@ -123,7 +149,7 @@ static size_t letter_at(nigh_str s, size_t at, bool *whole, bool *open) {
 
 /* Appends the letters of held + s, keeps an open end. */
 static nigh_status show(nigh_detok *d, nigh_str s, nigh_buf *out) {
-    char joined[4 + NIGH_TOKEN_BYTES_MAX + sizeof d->spaces];
+    char joined[sizeof d->held + NIGH_TOKEN_BYTES_MAX + HELD_MOST];
     size_t len = d->held_len + s.len;
     assert(len <= sizeof joined);
     memcpy(joined, d->held, d->held_len);
@@ -149,23 +175,14 @@ static nigh_status show(nigh_detok *d, nigh_str s, nigh_buf *out) {
 
 nigh_status nigh_detok_push(nigh_detok *d, const nigh_tokenizer *t, int32_t id, bool special, nigh_buf *out) {
     nigh_str s = without_first_space(t, piece_of(t, id, special), &d->started);
-    if (!d->clean || !t->clean_spaces) return show(d, s, out);
-    char joined[sizeof d->spaces + NIGH_TOKEN_BYTES_MAX];
-    size_t len = d->spaces_len + s.len;
-    memcpy(joined, d->spaces, d->spaces_len);
-    if (s.len) memcpy(joined + d->spaces_len, s.ptr, s.len);
-    size_t tail = open_tail(joined, len);
-    assert(tail <= sizeof d->spaces);
-    memcpy(d->spaces, joined + len - tail, tail);
-    d->spaces_len = (uint8_t)tail;
-    return show(d, (nigh_str){ joined, clean(joined, len - tail) }, out);
+    char cleaned[NIGH_TOKEN_BYTES_MAX + HELD_MOST];
+    if (d->clean && t->clean_spaces) s = (nigh_str){ cleaned, clean(d->spaces, s, cleaned) };
+    return show(d, s, out);
 }
 
 nigh_status nigh_detok_flush(nigh_detok *d, nigh_buf *out) {
-    char rest[sizeof d->spaces];
-    memcpy(rest, d->spaces, d->spaces_len);
-    NIGH_TRY(show(d, (nigh_str){ rest, clean(rest, d->spaces_len) }, out));
-    d->spaces_len = 0;
+    char rest[HELD_MOST];
+    NIGH_TRY(show(d, (nigh_str){ rest, clean_end(d->spaces, rest) }, out));
     if (d->held_len) NIGH_TRY(nigh_buf_add(out, replacement));
     d->held_len = 0;
     return NIGH_OK;
