@@ -87,6 +87,7 @@ fi
 
 # Ctrl-C: the text so far, a status line, exit code 7. A quick model may be done before the signal: then once more.
 for try in 1 2 3 4 5; do
+    rm -f "$tmp/out"
     "$NIGH" run "$model" -p "One day" --ignore-end --temp 1 --seed 1 > "$tmp/out" 2> "$tmp/err" &
     child=$!
     while [ ! -s "$tmp/out" ] && kill -0 $child 2> /dev/null; do :; done
