@@ -34,6 +34,8 @@ typedef struct { nigh_str bytes; int fd; } nigh_file;
 NIGH_CHECK nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *err);
 /* Tells the system that these bytes of the mapping are not needed again soon. */
 void nigh_file_drop(nigh_file *f, size_t offset, size_t bytes);
+/* Was the file cut short after it was mapped? What is missing reads as zeros; ask after the last read. */
+bool nigh_file_changed(const nigh_file *f);
 void nigh_file_close(nigh_file *f);
 /* Reads a whole file, stdin when path is "-". Fails with ERANGE over the buffer's limit. */
 NIGH_CHECK nigh_status nigh_file_read(nigh_buf *out, const char *path, nigh_err *err);

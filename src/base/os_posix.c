@@ -2,7 +2,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -104,6 +107,54 @@ static nigh_status open_failed(nigh_err *err, const char *path) {
     return nigh_failf(err, NIGH_EIO, 0, "%s: cannot be opened: %s", path, strerror(errno));
 }
 
+/* A file that is cut short while it is mapped gives SIGBUS to whoever reads it. The handler puts a page of zeros
+ * where the byte is missing and marks the mapping, so that the reader ends in an orderly way and is then told. */
+enum { GUARDED_MAX = 64 };
+static struct { atomic_uintptr_t begin, end; atomic_bool changed; } guarded[GUARDED_MAX];
+
+static void on_missing_page(int number, siginfo_t *info, void *context) {
+    uintptr_t at = (uintptr_t)info->si_addr;
+    (void)context;
+    for (size_t i = 0; i < GUARDED_MAX; i++) {
+        if (at < atomic_load(&guarded[i].begin) || at >= atomic_load(&guarded[i].end)) continue;
+        void *page = (void *)(at & ~(uintptr_t)4095);
+        if (mmap(page, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) break;
+        atomic_store(&guarded[i].changed, true);
+        return;
+    }
+    signal(number, SIG_DFL);    /* not ours: let it end the program as it would have */
+}
+
+static void install_guard(void) {
+    struct sigaction a = { .sa_flags = SA_SIGINFO | SA_RESTART };
+    a.sa_sigaction = on_missing_page;
+    sigaction(SIGBUS, &a, NULL);
+}
+
+static void guard(const nigh_file *f) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    uintptr_t begin = (uintptr_t)f->bytes.ptr;
+    pthread_once(&once, install_guard);
+    for (size_t i = 0; i < GUARDED_MAX; i++) {
+        uintptr_t none = 0;
+        if (!atomic_compare_exchange_strong(&guarded[i].begin, &none, begin)) continue;
+        atomic_store(&guarded[i].changed, false);
+        atomic_store(&guarded[i].end, begin + f->bytes.len);
+        return;
+    }
+}
+
+static size_t guard_of(const nigh_file *f) {
+    size_t i = 0;
+    while (i < GUARDED_MAX && atomic_load(&guarded[i].begin) != (uintptr_t)f->bytes.ptr) i++;
+    return i;
+}
+
+bool nigh_file_changed(const nigh_file *f) {
+    size_t i = f->bytes.len ? guard_of(f) : GUARDED_MAX;
+    return i < GUARDED_MAX && atomic_load(&guarded[i].changed);
+}
+
 nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *err) {
     struct stat st;
     *f = (nigh_file){ .fd = -1 };
@@ -120,6 +171,7 @@ nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *err) {
     }
     if (status != NIGH_OK) close(fd);
     else f->fd = fd;
+    if (f->bytes.len) guard(f);
     return status;
 }
 
@@ -130,6 +182,11 @@ void nigh_file_drop(nigh_file *f, size_t offset, size_t bytes) {
 }
 
 void nigh_file_close(nigh_file *f) {
+    size_t i = f->bytes.len ? guard_of(f) : GUARDED_MAX;
+    if (i < GUARDED_MAX) {
+        atomic_store(&guarded[i].end, 0);
+        atomic_store(&guarded[i].begin, 0);
+    }
     if (f->bytes.len) munmap((void *)(uintptr_t)f->bytes.ptr, f->bytes.len);
     if (f->bytes.len || f->fd > 0) close(f->fd);
     *f = (nigh_file){ .fd = -1 };

@@ -87,6 +87,8 @@ nigh_status nigh_cli_model_open(nigh_cli_model *m, const char *name, int64_t thr
     say_weights(m);
     nigh_status status =
         nigh_model_open(&m->model, m->file.bytes, (nigh_model_opts){ .pool = m->pool, .cpu = nigh_cli_cpu() }, err);
+    if (nigh_file_changed(&m->file))
+        status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");
     if (status != NIGH_OK) return name_file(m, status, err);
     m->about = nigh_model_about(m->model);
     m->tokenizer = nigh_model_tokenizer(m->model);

@@ -182,8 +182,13 @@ static nigh_status load_model(nigh_node *n, const nigh_node_opts *o, const char 
     hash_file(file.bytes, m->sha256);
     nigh_status status = nigh_model_open(&m->model, file.bytes,
         (nigh_model_opts){ .pool = n->pool, .cpu = o->cpu }, err);
+    if (nigh_file_changed(&file)) status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");
     nigh_file_close(&file);
-    if (status != NIGH_OK) return status;
+    if (status != NIGH_OK) {
+        nigh_model_close(m->model);
+        m->model = NULL;
+        return status;
+    }
     name_model(n, m, path);
     n->model_count++;                   /* from here on nigh_node_close knows it */
     m->created_s = nigh_os_unix_ms() / 1000;

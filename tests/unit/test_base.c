@@ -1,4 +1,5 @@
 /* test_base.c - strings, formatting, buffers, the reader, memory and the thread pool. */
+#define _GNU_SOURCE
 #include <stdatomic.h>
 
 #include "base/base.h"
@@ -113,5 +114,25 @@ static void test_files(void) {
     CHECK(nigh_file_open(&f, "/", &err) == NIGH_EINVAL);
 }
 
+/* A file that loses its end while it is mapped reads as zeros there, and says so. */
+static void test_file_cut_while_mapped(void) {
+    char path[64];
+    char bytes[3 * 4096];
+    nigh_err err;
+    nigh_file f;
+    size_t sum = 0;
+    memset(bytes, 1, sizeof bytes);
+    nigh_format(path, sizeof path, "/tmp/nigh-cut-%d", (int)getpid());
+    CHECK(nigh_file_write(path, (nigh_str){ bytes, sizeof bytes }, &err) == NIGH_OK);
+    CHECK(nigh_file_open(&f, path, &err) == NIGH_OK && !nigh_file_changed(&f));
+    CHECK(truncate(path, 4096) == 0);
+    for (size_t i = 0; i < f.bytes.len; i++) sum += (size_t)f.bytes.ptr[i];
+    CHECK(sum == 4096 && nigh_file_changed(&f));
+    nigh_file_close(&f);
+    CHECK(nigh_file_open(&f, path, &err) == NIGH_OK && !nigh_file_changed(&f) && f.bytes.len == 4096);
+    nigh_file_close(&f);
+    unlink(path);
+}
+
 TEST_MAIN(T(test_str), T(test_numbers), T(test_format), T(test_buf), T(test_reader), T(test_memory), T(test_pool),
-          T(test_files))
+          T(test_files), T(test_file_cut_while_mapped))
