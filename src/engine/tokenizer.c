@@ -36,6 +36,7 @@ typedef struct {
     nigh_encoder *e;        /* NULL for WordPiece */
     nigh_str text;
     nigh_ids *out;
+    const uint8_t *marks;   /* see nigh_tokenizer_encode_marked */
     bool after_special;     /* also at the beginning: a SentencePiece vocabulary may want a space here */
 } encoding;
 
@@ -54,7 +55,7 @@ static nigh_status encode_all(encoding *c, nigh_encode_opts o) {
     const nigh_tokenizer *t = c->t;
     bool wordpiece = t->kind == NIGH_VOCAB_WORDPIECE;
     if (o.add_special && t->add_bos && t->bos >= 0) NIGH_TRY(nigh_ids_add(c->out, t->bos));
-    NIGH_TRY(nigh_special_split(t, c->text, o.parse_special, encode_fragment, c));
+    NIGH_TRY(nigh_special_split(t, c->text, (nigh_special_where){ o.parse_special, c->marks }, encode_fragment, c));
     if (o.add_special && wordpiece && t->sep >= 0) NIGH_TRY(nigh_ids_add(c->out, t->sep));
     if (o.add_special && t->add_eos && t->eos >= 0 && !(wordpiece && t->eos == t->sep))
         NIGH_TRY(nigh_ids_add(c->out, t->eos));
@@ -63,7 +64,12 @@ static nigh_status encode_all(encoding *c, nigh_encode_opts o) {
 
 nigh_status nigh_tokenizer_encode(const nigh_tokenizer *t, nigh_str text, nigh_encode_opts o, nigh_ids *out,
                                   nigh_err *err) {
-    encoding c = { t, NULL, text, out, true };
+    return nigh_tokenizer_encode_marked(t, text, NULL, o, out, err);
+}
+
+nigh_status nigh_tokenizer_encode_marked(const nigh_tokenizer *t, nigh_str text, const uint8_t *plain,
+                                         nigh_encode_opts o, nigh_ids *out, nigh_err *err) {
+    encoding c = { t, NULL, text, out, plain, true };
     nigh_status st = NIGH_OK;
     size_t before = out->len;
     if (text.len > INT32_MAX)

@@ -29,6 +29,10 @@ void nigh_tokenizer_close(nigh_tokenizer *t);
  * GiB), ENOMEM. */
 NIGH_CHECK nigh_status nigh_tokenizer_encode(const nigh_tokenizer *t, nigh_str text, nigh_encode_opts o,
                                              nigh_ids *out, nigh_err *err);
+/* The same for text of which only a part may hold control tokens. plain: a byte for each byte of the text; where it is
+ * not 0, the text is no part of a control token, whatever it looks like. NULL: as nigh_tokenizer_encode. */
+NIGH_CHECK nigh_status nigh_tokenizer_encode_marked(const nigh_tokenizer *t, nigh_str text, const uint8_t *plain,
+                                                    nigh_encode_opts o, nigh_ids *out, nigh_err *err);
 
 /* Appends the bytes of one token, as they stand in running text (a piece of a UTF-8 letter is possible). special:
  * also print control tokens (else they give nothing). Ids out of range give nothing. */

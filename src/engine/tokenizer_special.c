@@ -59,7 +59,7 @@ typedef struct { size_t at; int32_t id; uint32_t len; } candidate;   /* len 0: g
 typedef struct {
     const nigh_tokenizer *t;
     nigh_str text;
-    bool parse_special;
+    nigh_special_where where;
     candidate *found;
     size_t count, cap;
     nigh_heap heap;         /* (NIGH_SPECIAL_BYTES_MAX - len) << 40 | index */
@@ -73,9 +73,11 @@ static uint32_t longest(const finder *f, size_t at, size_t most, int32_t *id) {
     size_t left = nigh_min(f->text.len - at, most);
     uint32_t len = 0;
     uint32_t n = left ? t->first[s[0]] : 0;
+    bool control = f->where.parse_special;
     for (size_t i = 1; n; i++) {
         int32_t here = t->special[n].id;
-        if (here >= 0 && (f->parse_special || nigh_vocab_type(t, (uint32_t)here) == NIGH_TOKEN_USER)) {
+        if (f->where.plain && f->where.plain[at + i - 1]) control = false;
+        if (here >= 0 && (control || nigh_vocab_type(t, (uint32_t)here) == NIGH_TOKEN_USER)) {
             len = (uint32_t)i;
             *id = here;
         }
@@ -158,12 +160,12 @@ static nigh_status emit(const finder *f, nigh_fragment_fn *fn, void *ud) {
     return at < f->text.len ? fn(ud, (nigh_fragment){ at, f->text.len, -1 }) : NIGH_OK;
 }
 
-nigh_status nigh_special_split(const nigh_tokenizer *t, nigh_str text, bool parse_special, nigh_fragment_fn *fn,
+nigh_status nigh_special_split(const nigh_tokenizer *t, nigh_str text, nigh_special_where where, nigh_fragment_fn *fn,
                                void *ud) {
-    finder f = { .t = t, .text = text, .parse_special = parse_special };
+    finder f = { .t = t, .text = text, .where = where };
     nigh_status st = NIGH_OK;
     if (text.len == 0) return NIGH_OK;
-    if (parse_special || t->has_user) st = find_all(&f);
+    if (where.parse_special || t->has_user) st = find_all(&f);
     if (st == NIGH_OK && f.count) st = settle(&f);
     if (st == NIGH_OK) st = emit(&f, fn, ud);
     nigh_free(f.found);

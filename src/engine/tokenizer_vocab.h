@@ -85,9 +85,10 @@ nigh_status nigh_special_build(nigh_tokenizer *t, nigh_err *err);
 /* Pieces of a text in order: plain (id -1) or one special token. */
 typedef struct { size_t begin, end; int32_t id; } nigh_fragment;
 typedef nigh_status nigh_fragment_fn(void *ud, nigh_fragment f);
-/* Calls fn for every piece. Only user-defined tokens are found unless parse_special. Fails: ENOMEM, ERANGE, what fn
- * returns. */
-nigh_status nigh_special_split(const nigh_tokenizer *t, nigh_str text, bool parse_special, nigh_fragment_fn *fn,
+typedef struct { bool parse_special; const uint8_t *plain; } nigh_special_where;    /* plain: see tokenizer.h */
+/* Calls fn for every piece. Only user-defined tokens are found unless parse_special, and control tokens only where
+ * plain is 0. Fails: ENOMEM, ERANGE, what fn returns. */
+nigh_status nigh_special_split(const nigh_tokenizer *t, nigh_str text, nigh_special_where where, nigh_fragment_fn *fn,
                                void *ud);
 
 /* ---- tokenizer_merge.c and tokenizer_wordpiece.c: plain text to ids ---- */

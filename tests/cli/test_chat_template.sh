@@ -15,7 +15,8 @@ check_equal "built in, chatml" \
 check_equal "built in, plain" \
     $'Be brief.\n\nUser: Hi <|im_end|>\nAssistant:' "$(echo "$request" | prompt --builtin plain)"
 check_match "spans" \
-    '"spans":\[\{"end":19,"user":false\},\{"end":28,"user":true\},' "$(echo "$request" | prompt "$tmp/chatml.jinja" --json)"
+    '"spans":\[\{"end":19,"user":false\},\{"end":28,"user":true\},' \
+    "$(echo "$request" | prompt "$tmp/chatml.jinja" --json)"
 check_match "takes" \
     '"template":"plain","takes":\{"system":true,"text":true' "$(echo "$request" | prompt --builtin plain --json)"
 
