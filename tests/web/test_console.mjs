@@ -6,39 +6,52 @@ import path from 'node:path';
 import { Node, check, equal, main, root, shipped, skip, sleep, test } from '../node/node.mjs';
 
 const there = existsSync(path.join(root, 'tests/web/node_modules/playwright-core'));
-const chrome = ['chromium', 'chromium-browser', 'google-chrome'].map((c) => spawnSync('which', [c], { encoding: 'utf8' }).stdout.trim()).find((c) => c);
+const chrome = ['chromium', 'chromium-browser', 'google-chrome']
+  .map((c) => spawnSync('which', [c], { encoding: 'utf8' }).stdout.trim())
+  .find((c) => c);
 const art = path.join(root, 'tests/web/artifacts');
 const model = process.env.NIGH_MODEL ?? (existsSync(shipped) ? shipped : undefined);
 mkdirSync(art, { recursive: true });
 
-let browser = null, n = null, setup = null;
+let browser = null,
+  n = null,
+  setup = null;
 if (there && chrome) {
   try {
     const { chromium } = await import('playwright-core');
     n = await Node.start([], model ? { model } : {});
     browser = await chromium.launch({ executablePath: chrome, args: ['--no-sandbox', '--disable-gpu'] });
-  } catch (e) { setup = e; }
+  } catch (e) {
+    setup = e;
+  }
 }
-const up = (name, run) => test(name, () => {
-  if (!there) skip('tests/web/node_modules is not installed (npm ci in tests/web)');
-  if (!chrome) skip('there is no Chromium here');
-  if (setup) throw setup;
-  return run();
-});
+const up = (name, run) =>
+  test(name, () => {
+    if (!there) skip('tests/web/node_modules is not installed (npm ci in tests/web)');
+    if (!chrome) skip('there is no Chromium here');
+    if (setup) throw setup;
+    return run();
+  });
 
 // A page, and everything it asked for or complained about.
 async function open({ node = n, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
   const page = await context.newPage();
-  const said = [], asked = [];
-  page.on('console', (m) => { if (m.type() === 'error') said.push(m.text()); });
+  const said = [],
+    asked = [];
+  page.on('console', (m) => {
+    if (m.type() === 'error') said.push(m.text());
+  });
   page.on('pageerror', (e) => said.push(String(e)));
   page.on('request', (r) => asked.push(r.url()));
   await page.goto(`http://${node.host}/`);
   return { page, said, asked, context };
 }
 const receipt = (page) => page.locator('#receipt');
-const done = async (page) => page.waitForFunction(() => /tokens\/s|stopped/.test(document.querySelector('#receipt').textContent), null, { timeout: 30000 });
+const done = async (page) =>
+  page.waitForFunction(() => /tokens\/s|stopped/.test(document.querySelector('#receipt').textContent), null, {
+    timeout: 30000,
+  });
 const write = async (page, text, { length = '40', seed = '3' } = {}) => {
   await page.locator('#text').fill(text);
   await page.locator('#length').fill(length);
@@ -57,11 +70,17 @@ up('type, Ctrl+Enter, the text goes on, the receipt tells', async () => {
   check(whole.startsWith('Once upon a time, there was a little dog') && whole.length > 60, whole);
   const made = page.locator('#text .made');
   equal(await made.count(), 1);
-  check(await made.evaluate((e) => getComputedStyle(e).color !== getComputedStyle(e.parentElement).color), 'another colour');
+  check(
+    await made.evaluate((e) => getComputedStyle(e).color !== getComputedStyle(e.parentElement).color),
+    'another colour',
+  );
   const line = await receipt(page).textContent();
   check(/^on this device · model [0-9a-f]{12} · 0 bytes left · \d+ ms · \d+ tokens\/s$/.test(line), line);
   equal(said, [], 'nothing was complained about');
-  check(asked.every((u) => u.startsWith(`http://${n.host}/`)), `asked elsewhere: ${asked}`);
+  check(
+    asked.every((u) => u.startsWith(`http://${n.host}/`)),
+    `asked elsewhere: ${asked}`,
+  );
   await page.locator('#back').click();
   equal(await page.locator('#text').textContent(), 'Once upon a time, there was a little dog');
   await context.close();
@@ -69,11 +88,20 @@ up('type, Ctrl+Enter, the text goes on, the receipt tells', async () => {
 
 up('same seed, same text; a second run goes on from both', async () => {
   const { page, context } = await open();
-  const run = async () => { await write(page, 'The sun'); await page.locator('#run').click(); await done(page); return page.locator('#text').textContent(); };
+  const run = async () => {
+    await write(page, 'The sun');
+    await page.locator('#run').click();
+    await done(page);
+    return page.locator('#text').textContent();
+  };
   const first = await run();
-  await page.evaluate(() => { document.querySelector('#receipt').textContent = ''; });
+  await page.evaluate(() => {
+    document.querySelector('#receipt').textContent = '';
+  });
   equal(await run(), first);
-  await page.evaluate(() => { document.querySelector('#receipt').textContent = ''; });
+  await page.evaluate(() => {
+    document.querySelector('#receipt').textContent = '';
+  });
   await page.locator('#text').focus();
   await page.keyboard.press('Control+Enter');
   await done(page);
@@ -89,7 +117,17 @@ up('Esc stops, on the page and in the node', async () => {
   await page.route('**/v1/completions', async (route) => {
     await page.evaluate(() => {
       const native = ReadableStream.prototype.pipeThrough;
-      ReadableStream.prototype.pipeThrough = function (t) { const slow = new TransformStream({ async transform(c, out) { for (let i = 0; i < c.length; i += 200) { await new Promise((r) => setTimeout(r, 20)); out.enqueue(c.subarray(i, i + 200)); } } }); return native.call(native.call(this, slow), t); };
+      ReadableStream.prototype.pipeThrough = function (t) {
+        const slow = new TransformStream({
+          async transform(c, out) {
+            for (let i = 0; i < c.length; i += 200) {
+              await new Promise((r) => setTimeout(r, 20));
+              out.enqueue(c.subarray(i, i + 200));
+            }
+          },
+        });
+        return native.call(native.call(this, slow), t);
+      };
     });
     await route.continue({ postData: JSON.stringify({ ...route.request().postDataJSON(), ignore_eos: true }) });
   });
@@ -97,7 +135,10 @@ up('Esc stops, on the page and in the node', async () => {
   await page.keyboard.press('Control+Enter');
   await page.waitForFunction(() => document.querySelector('#text .made')?.textContent.length > 5);
   equal(await page.locator('#text').getAttribute('aria-busy'), 'true');
-  check(await page.locator('#stop').isVisible() && !(await page.locator('#run').isVisible()), 'stop instead of run');
+  check(
+    (await page.locator('#stop').isVisible()) && !(await page.locator('#run').isVisible()),
+    'stop instead of run',
+  );
   await page.keyboard.press('Escape');
   await done(page);
   check(/stopped$/.test(await receipt(page).textContent()), await receipt(page).textContent());
@@ -111,9 +152,17 @@ up('everything is reached by keyboard and has a name', async () => {
   const { page, context } = await open();
   const seen = [];
   await page.locator('#text').focus();
-  for (let i = 0; i < 12; i++) { await page.keyboard.press('Tab'); seen.push(await page.evaluate(() => document.activeElement.id)); }
-  for (const id of ['run', 'clear', 'length', 'temperature', 'seed']) check(seen.includes(id), `${id} is not reached: ${seen}`);
-  const nameless = await page.evaluate(() => [...document.querySelectorAll('button, input, select, [role=textbox]')].filter((e) => !(e.labels?.length || e.textContent.trim() || e.getAttribute('aria-labelledby'))).map((e) => e.id));
+  for (let i = 0; i < 12; i++) {
+    await page.keyboard.press('Tab');
+    seen.push(await page.evaluate(() => document.activeElement.id));
+  }
+  for (const id of ['run', 'clear', 'length', 'temperature', 'seed'])
+    check(seen.includes(id), `${id} is not reached: ${seen}`);
+  const nameless = await page.evaluate(() =>
+    [...document.querySelectorAll('button, input, select, [role=textbox]')]
+      .filter((e) => !(e.labels?.length || e.textContent.trim() || e.getAttribute('aria-labelledby')))
+      .map((e) => e.id),
+  );
   equal(nameless, []);
   equal(await receipt(page).getAttribute('aria-live'), 'polite');
   await page.locator('#seed').focus();
@@ -151,7 +200,13 @@ up('an error is said, and the next attempt works', async () => {
 
 up('a stream that breaks off is said to be broken', async () => {
   const { page, context } = await open();
-  await page.route('**/v1/completions', (route) => route.fulfill({ status: 200, contentType: 'text/event-stream', body: 'data: {"choices":[{"text":" half"}]}\n\n' }));
+  await page.route('**/v1/completions', (route) =>
+    route.fulfill({
+      status: 200,
+      contentType: 'text/event-stream',
+      body: 'data: {"choices":[{"text":" half"}]}\n\n',
+    }),
+  );
   await write(page, 'Once');
   await page.locator('#run').click();
   await page.waitForFunction(() => document.querySelector('#receipt').classList.contains('bad'));
@@ -163,7 +218,10 @@ up('a node with a key asks for it once', async () => {
   const { mkdtempSync } = await import('node:fs');
   const { tmpdir } = await import('node:os');
   const home = mkdtempSync(path.join(tmpdir(), 'nigh-web-'));
-  const key = spawnSync(path.join(root, 'build/nigh'), ['serve', '--new-key'], { env: { ...process.env, NIGH_HOME: home }, encoding: 'utf8' }).stdout.trim();
+  const key = spawnSync(path.join(root, 'build/nigh'), ['serve', '--new-key'], {
+    env: { ...process.env, NIGH_HOME: home },
+    encoding: 'utf8',
+  }).stdout.trim();
   const locked = await Node.start([], { home });
   const { page, context } = await open({ node: locked });
   await page.locator('#keyrow').waitFor({ state: 'visible' });
@@ -181,15 +239,42 @@ up('a node with a key asks for it once', async () => {
   await locked.stop();
 });
 
-for (const [name, options] of [['light', { colorScheme: 'light' }], ['dark', { colorScheme: 'dark' }], ['phone', { colorScheme: 'light', viewport: { width: 375, height: 760 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true }],
-  ['phone-dark', { colorScheme: 'dark', viewport: { width: 375, height: 760 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true }], ['narrow', { colorScheme: 'light', viewport: { width: 320, height: 700 } }]])
+for (const [name, options] of [
+  ['light', { colorScheme: 'light' }],
+  ['dark', { colorScheme: 'dark' }],
+  [
+    'phone',
+    {
+      colorScheme: 'light',
+      viewport: { width: 375, height: 760 },
+      deviceScaleFactor: 2,
+      isMobile: true,
+      hasTouch: true,
+    },
+  ],
+  [
+    'phone-dark',
+    {
+      colorScheme: 'dark',
+      viewport: { width: 375, height: 760 },
+      deviceScaleFactor: 2,
+      isMobile: true,
+      hasTouch: true,
+    },
+  ],
+  ['narrow', { colorScheme: 'light', viewport: { width: 320, height: 700 } }],
+])
   up(`picture: ${name}`, async () => {
     const { page, said, context } = await open(options);
     await page.locator('#length').fill('80');
     await page.locator('#seed').fill('3');
     await page.locator('#run').click();
     await done(page);
-    equal(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth <= 0), true, 'nothing lies beside the screen');
+    equal(
+      await page.evaluate(() => document.documentElement.scrollWidth - innerWidth <= 0),
+      true,
+      'nothing lies beside the screen',
+    );
     await page.evaluate(() => scrollTo(0, 0));
     await page.screenshot({ path: path.join(art, `${name}.png`), fullPage: name !== 'light' && name !== 'dark' });
     equal(said, []);
@@ -204,12 +289,30 @@ up('the colours can be read: contrast of at least 4.5', async () => {
     await done(page);
     const low = await page.evaluate(() => {
       const parse = (c) => c.match(/[\d.]+/g).map(Number);
-      const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0);
-      const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; } return [255, 255, 255]; };
-      return [...document.querySelectorAll('#text, .made, #receipt, label, output, button:not(:disabled), footer p, #model-name, #where-text, h1')].filter((e) => e.offsetParent && !e.classList.contains('quiet')).map((e) => {
-        const a = light(parse(getComputedStyle(e).color)), b = light(ground(e));
-        return [e.id || e.className || e.tagName, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
-      }).filter(([, ratio]) => ratio < 4.5);
+      const light = ([r, g, b]) =>
+        [r, g, b]
+          .map((v) => v / 255)
+          .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+          .reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0);
+      const ground = (e) => {
+        for (; e; e = e.parentElement) {
+          const c = parse(getComputedStyle(e).backgroundColor);
+          if (c[3] !== 0) return c;
+        }
+        return [255, 255, 255];
+      };
+      return [
+        ...document.querySelectorAll(
+          '#text, .made, #receipt, label, output, button:not(:disabled), footer p, #model-name, #where-text, h1',
+        ),
+      ]
+        .filter((e) => e.offsetParent && !e.classList.contains('quiet'))
+        .map((e) => {
+          const a = light(parse(getComputedStyle(e).color)),
+            b = light(ground(e));
+          return [e.id || e.className || e.tagName, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+        })
+        .filter(([, ratio]) => ratio < 4.5);
     });
     equal(low, [], colorScheme);
     await context.close();
@@ -217,5 +320,8 @@ up('the colours can be read: contrast of at least 4.5', async () => {
 });
 
 process.on('exit', () => browser?.close().catch(() => {}));
-test('the browser closes', async () => { if (!browser) skip('there was none'); await browser.close(); });
+test('the browser closes', async () => {
+  if (!browser) skip('there was none');
+  await browser.close();
+});
 await main('test_console');
