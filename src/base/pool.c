@@ -14,6 +14,8 @@
 
 enum { POOL_THREADS_MAX = 256 };
 
+typedef struct { nigh_pool *pool; size_t worker; } start_arg;
+
 struct nigh_pool {
     size_t size;
     nigh_pool_fn *fn;
@@ -28,9 +30,8 @@ struct nigh_pool {
     pthread_cond_t wake, done;
     size_t started;
     pthread_t threads[POOL_THREADS_MAX];
+    start_arg args[POOL_THREADS_MAX];       /* of the threads; here, so that nothing is freed at their own time */
 };
-
-typedef struct { nigh_pool *pool; size_t worker; } start_arg;
 
 #define SPIN_NS 30000u
 
@@ -85,9 +86,8 @@ static void report_done(nigh_pool *p) {
 }
 
 static void *worker_main(void *arg) {
-    start_arg start = *(start_arg *)arg;
+    const start_arg start = *(start_arg *)arg;
     nigh_pool *p = start.pool;
-    nigh_free(arg);
     for (uint64_t seen = 0;;) {
         uint64_t ticket = wait_for_call(p, seen);
         seen = call_of(ticket);
@@ -108,10 +108,8 @@ nigh_pool *nigh_pool_new(size_t threads) {
     pthread_cond_init(&p->wake, NULL);
     pthread_cond_init(&p->done, NULL);
     for (size_t i = 1; i < threads; i++) {
-        start_arg *arg = nigh_alloc(1, sizeof *arg);
-        if (arg) *arg = (start_arg){ p, i };
-        if (!arg || pthread_create(&p->threads[i], NULL, worker_main, arg) != 0) {
-            nigh_free(arg);
+        p->args[i] = (start_arg){ p, i };
+        if (pthread_create(&p->threads[i], NULL, worker_main, &p->args[i]) != 0) {
             nigh_pool_free(p);
             return NULL;
         }

@@ -188,10 +188,11 @@ static void test_all_models(void) {
         TEST_SKIP("the reference models are not here");
     CHECK(golden_read("models.json", &doc, &text));
     size_t models = 0, before = nigh_alloc_live_bytes();
-    for (const nigh_json *row = nigh_json_first(doc.root); row; row = row->next, models++) check_model(row);
+    for (const nigh_json *row = nigh_json_first(doc.root); row; row = row->next, models++)
+        if (!test_short() || models % 8 == 0) check_model(row);
     CHECK(models >= 60);
     CHECK(nigh_alloc_live_bytes() == before);
-    printf("  %zu models compared\n", models);
+    printf("  %zu models compared%s\n", models, test_short() ? ", every eighth of them" : "");
     nigh_json_release(&doc);
     nigh_buf_release(&text);
 }
