@@ -100,7 +100,6 @@ static void *on_target(void *ud, const char *uri, struct MHD_Connection *c) {
     x->target = nigh_alloc(1, x->target_len + 1);
     if (!x->target) { nigh_exchange_release(x); return NULL; }
     if (uri) memcpy(x->target, uri, x->target_len);
-    atomic_fetch_add(&h->busy, 1);
     if (conn) (void)enter_phase(h, conn, PHASE_HEAD, NULL);     /* a dead connection is noticed at the head's end */
     return x;
 }
@@ -330,6 +329,7 @@ static enum MHD_Result last_call(nigh_exchange *x, struct MHD_Connection *c) {
     nigh_conn *conn = conn_of(c);
     if (!x->started) {
         x->started = true;
+        atomic_fetch_add(&x->http->busy, 1);
         if (!conn || !enter_phase(x->http, conn, PHASE_WORK, x)) return MHD_NO;
         if (x->refusal.status) refuse_now(x);
         else x->route->run(x->http->opts.ud, x);
@@ -358,7 +358,7 @@ static void on_completed(void *ud, struct MHD_Connection *c, void **req, enum MH
     *req = NULL;
     if (conn) (void)enter_phase(h, conn, PHASE_IDLE, NULL);
     nigh_exchange_leave(x);             /* nothing more can be sent; whoever still works on it may stop */
-    atomic_fetch_sub(&h->busy, 1);
+    if (x->started) atomic_fetch_sub(&h->busy, 1);
     nigh_exchange_release(x);
 }
 

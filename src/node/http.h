@@ -49,7 +49,7 @@ uint16_t nigh_http_port(const nigh_http *h);
 unsigned nigh_http_connections(const nigh_http *h);
 /* Stops accepting; new requests on open connections get 503. Streams go on. */
 void nigh_http_drain(nigh_http *h);
-/* Exchanges that are not yet answered to the end. */
+/* Exchanges whose request is whole and whose answer is not. */
 unsigned nigh_http_busy(nigh_http *h);
 /* Ends what is left and frees. Every kept exchange must have been released, or be released by nigh_exchange_on's
  * function. */

@@ -11,7 +11,7 @@
 #include "base/os.h"
 #include "node/http_parts.h"
 
-enum { WATCH_BATCH = 1024 };
+enum { WATCH_BATCH = 1024, LEFT_AFTER_MS = 500 };
 
 static const char too_late[] =
     "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 120\r\n\r\n"
@@ -22,12 +22,21 @@ static unsigned deadline_of(const nigh_http *h, nigh_phase p) {
     return p == PHASE_IDLE ? h->opts.idle_ms : p == PHASE_BODY ? h->opts.body_ms : h->opts.head_ms;
 }
 
-/* With http->lock held. */
+static bool has_left(const nigh_conn *c) {
+    struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
+    return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+/* With http->lock held. The library can miss that a client closed in the middle of a request, when the end came
+ * together with data; half a second in a phase is time enough for a request that is whole. */
 static void end_late(nigh_http *h, uint64_t now_ms) {
     for (nigh_conn *c = h->conns; c; c = c->next) {
-        if (c->phase == PHASE_WORK || c->phase == PHASE_DEAD || now_ms - c->since_ms < deadline_of(h, c->phase))
-            continue;
-        if (c->phase != PHASE_IDLE) (void)!send(c->fd, too_late, sizeof too_late - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        uint64_t spent = now_ms - c->since_ms;
+        if (c->phase == PHASE_WORK || c->phase == PHASE_DEAD) continue;
+        bool late = spent >= deadline_of(h, c->phase);
+        if (!late && (spent < LEFT_AFTER_MS || !has_left(c))) continue;
+        if (late && c->phase != PHASE_IDLE)
+            (void)!send(c->fd, too_late, sizeof too_late - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         shutdown(c->fd, SHUT_RDWR);
         c->phase = PHASE_DEAD;
     }
@@ -38,9 +47,8 @@ static size_t find_gone(nigh_http *h, nigh_exchange **gone, size_t *gone_count, 
     size_t working = 0;
     for (nigh_conn *c = h->conns; c; c = c->next) {
         if (c->phase != PHASE_WORK || !c->x) continue;
-        struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
+        bool left = has_left(c);
         working++;
-        bool left = poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
         if (!left) nigh_exchange_ping(c->x, now_ms);
         if (!left || atomic_load(&c->x->gone) || *gone_count == WATCH_BATCH) continue;
         nigh_exchange_keep(c->x);

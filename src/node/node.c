@@ -252,7 +252,8 @@ nigh_status nigh_node_describe(const nigh_node *n, nigh_buf *out) {
 void nigh_node_close(nigh_node *n, unsigned grace_ms) {
     if (!n) return;
     if (n->http) nigh_http_drain(n->http);
-    for (unsigned waited = 0; n->http && nigh_http_busy(n->http) && waited < grace_ms; waited += 10) usleep(10000);
+    uint64_t until_ns = nigh_os_now_ns() + (uint64_t)grace_ms * 1000000;
+    while (n->http && nigh_http_busy(n->http) && nigh_os_now_ns() < until_ns) usleep(10000);
     pthread_mutex_lock(&n->lock);
     n->stopping = true;
     pthread_cond_signal(&n->wake);
