@@ -8,7 +8,6 @@
  *
  * Every count, length, id and type is checked here, so that encoding and decoding cannot leave the tables. A crafted
  * file that makes a hash table degenerate is refused (NIGH_PROBES_MAX). */
-#include "base/utf8.h"
 #include "engine/tokenizer_vocab.h"
 
 typedef struct {
@@ -168,13 +167,17 @@ static void make_alphabet(loader *l) {
 
 /* Writes the bytes that `s` stands for to out (at most s.len); SIZE_MAX when a letter stands for none. */
 static size_t bytes_of(const loader *l, nigh_str s, char *out) {
+    const uint8_t *p = (const uint8_t *)s.ptr;
     size_t n = 0;
-    for (size_t i = 0; i < s.len;) {
-        uint32_t letter;
-        size_t len = nigh_utf8_read(s, i, &letter);
-        if (len == 0 || letter >= NIGH_COUNT(l->byte_of) || l->byte_of[letter] < 0) return SIZE_MAX;
+    for (size_t i = 0; i < s.len;) {    /* every letter of the alphabet has one or two bytes */
+        uint32_t letter = p[i++];
+        if (letter >= 0x80) {
+            if (letter < 0xc2 || letter > 0xc5 || i == s.len || (p[i] & 0xc0) != 0x80) return SIZE_MAX;
+            letter = (letter & 0x1f) << 6 | (p[i++] & 0x3fu);
+            if (letter >= NIGH_COUNT(l->byte_of)) return SIZE_MAX;
+        }
+        if (l->byte_of[letter] < 0) return SIZE_MAX;
         out[n++] = (char)l->byte_of[letter];
-        i += len;
     }
     return n;
 }
@@ -451,12 +454,15 @@ static nigh_status load(loader *l) {
 }
 
 nigh_status nigh_tokenizer_open(nigh_tokenizer **out, const nigh_gguf *g, nigh_err *err) {
+    nigh_err why = { 0 };   /* a missing key that may be missing writes here, too */
+    loader l = { .t = nigh_alloc(1, sizeof *l.t), .g = g, .err = &why };
     *out = NULL;
-    loader l = { .t = nigh_alloc(1, sizeof *l.t), .g = g, .err = err };
-    if (!l.t) return no_memory(&l);
-    nigh_status st = load(&l);
+    nigh_status st = l.t ? load(&l) : no_memory(&l);
     if (st == NIGH_OK) *out = l.t;
-    else nigh_tokenizer_close(l.t);
+    else {
+        nigh_tokenizer_close(l.t);
+        if (err) *err = why;
+    }
     return st;
 }
 
