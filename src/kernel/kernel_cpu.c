@@ -16,7 +16,8 @@ unsigned nigh_cpu_detect(void) {
 
 bool nigh_cpu_parse(nigh_str name, unsigned *flags) {
     static const struct { nigh_str name; unsigned flags; } names[] = {
-        { { "scalar", 6 }, 0 }, { { "avx2", 4 }, NIGH_CPU_AVX2 }, { { "avx512", 6 }, NIGH_CPU_AVX2 | NIGH_CPU_AVX512 } };
+        { { "scalar", 6 }, 0 }, { { "avx2", 4 }, NIGH_CPU_AVX2 },
+        { { "avx512", 6 }, NIGH_CPU_AVX2 | NIGH_CPU_AVX512 } };
     for (size_t i = 0; i < NIGH_COUNT(names); i++)
         if (nigh_str_eq(name, names[i].name)) { *flags = names[i].flags; return true; }
     return false;

@@ -1,5 +1,5 @@
 /* quant.h - the tensor types of GGUF files: block layouts, row sizes, exact values.
- * Layouts follow the GGUF specification (ggml docs/gguf.md) and are described in docs/format-packed.md. */
+ * Layouts follow the GGUF specification (gguf.md of ggml) and are described in docs/format-packed.md. */
 #ifndef NIGH_QUANT_H
 #define NIGH_QUANT_H
 

@@ -87,8 +87,8 @@ static const char *const typed_tokens[] = { "<|im_end|>", "<|im_start|>system", 
     "<|endoftext|>", "<tool_call>", "</tool_call>", "<|channel|>", "<turn|>", "<|START_OF_TURN_TOKEN|>", "<bos>",
     "<|user|>" };
 static const struct { const char *before, *after; } typed_shapes[] = {
-    { "", "" }, { "\n", "\n" }, { "  ", "" }, { "a ", " b" }, { "<", ">" }, { "{\"k\":\"", "\"}" }, { "'", "'" }, { "", ":" },
-    { "\xc3\xa9", "" }, { "\t", "." } };
+    { "", "" }, { "\n", "\n" }, { "  ", "" }, { "a ", " b" }, { "<", ">" }, { "{\"k\":\"", "\"}" }, { "'", "'" },
+    { "", ":" }, { "\xc3\xa9", "" }, { "\t", "." } };
 
 /* Renders with the text in a message of `role`; is each place where it comes out marked as user text? */
 static bool check_typed(const nigh_chat *c, const char *role, nigh_str typed, size_t *seen) {
@@ -124,7 +124,8 @@ static void check_injections(const char *name, const nigh_chat *c) {
     for (size_t k = 0; k < NIGH_COUNT(typed_tokens); k++) {
         for (size_t i = 0; i < NIGH_COUNT(typed_shapes); i++) {
             char typed[220];
-            snprintf(typed, sizeof typed, "zq9%s%s%szq9", typed_shapes[i].before, typed_tokens[k], typed_shapes[i].after);
+            snprintf(typed, sizeof typed, "zq9%s%s%szq9", typed_shapes[i].before, typed_tokens[k],
+                     typed_shapes[i].after);
             const char *role = (k + i) % 3 ? "user" : "system";
             CHECK_MSG(check_typed(c, role, nigh_str_of(typed), &seen),
                 "%s: %s of the %s counts as the template's own", name, typed, role);

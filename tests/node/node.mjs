@@ -17,13 +17,22 @@ export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 // A model for a test: the tiny one, or the shipped one where there is no reference data; null: none of both.
 export const anyModel = () => [tiny, shipped].find((file) => existsSync(file)) ?? null;
 
-let passed = 0, failed = 0, skipped = 0;
+let passed = 0,
+  failed = 0,
+  skipped = 0;
 const cases = [];
 export const test = (name, run) => cases.push({ name, run });
-export const skip = (why) => { const e = new Error(why); e.skipped = true; throw e; };
-export function check(ok, text) { if (!ok) throw new Error(text); }
+export const skip = (why) => {
+  const e = new Error(why);
+  e.skipped = true;
+  throw e;
+};
+export function check(ok, text) {
+  if (!ok) throw new Error(text);
+}
 export function equal(got, want, text = 'value') {
-  const a = JSON.stringify(got), b = JSON.stringify(want);
+  const a = JSON.stringify(got),
+    b = JSON.stringify(want);
   if (a !== b) throw new Error(`${text}: got ${a}, wanted ${b}`);
 }
 
@@ -31,20 +40,30 @@ export async function main(name) {
   const only = process.argv[2];
   for (const c of cases) {
     if (only && c.name !== only) continue;
-    try { await c.run(); passed++; } catch (e) {
-      if (e.skipped) { skipped++; console.log(`  skipped ${c.name}: ${e.message}`); continue; }
+    try {
+      await c.run();
+      passed++;
+    } catch (e) {
+      if (e.skipped) {
+        skipped++;
+        console.log(`  skipped ${c.name}: ${e.message}`);
+        continue;
+      }
       failed++;
       console.log(`  FAILED ${c.name}: ${e.stack ?? e}`);
     }
   }
   for (const n of nodes) await n.stop();
-  for (const text of badEnds) { failed++; console.log(`  FAILED at the end: ${text}`); }
+  for (const text of badEnds) {
+    failed++;
+    console.log(`  FAILED at the end: ${text}`);
+  }
   console.log(`${name}: ${passed} passed, ${failed} failed, ${skipped} skipped`);
   process.exit(failed ? 1 : 0);
 }
 
 const nodes = new Set();
-const badEnds = [];      // nodes that did not end well when asked to: also what a sanitizer found
+const badEnds = []; // nodes that did not end well when asked to: also what a sanitizer found
 // Memory says nothing about us when a sanitizer keeps what was freed.
 export const sanitized = /build-/.test(program);
 
@@ -56,14 +75,21 @@ export class Node {
     const n = new Node();
     n.home = home ?? mkdtempSync(path.join(tmpdir(), 'nigh-test-'));
     n.ownsHome = !home;
-    n.child = spawn(program, ['serve', model, '--port', '0', ...args], { env: { ...process.env, ...env, NIGH_HOME: n.home } });
+    n.child = spawn(program, ['serve', model, '--port', '0', ...args], {
+      env: { ...process.env, ...env, NIGH_HOME: n.home },
+    });
     n.exit = new Promise((done) => n.child.on('exit', (code, signal) => done({ code, signal })));
     n.out = '';
     n.err = '';
-    n.child.stderr.on('data', (d) => { n.err += d; });
+    n.child.stderr.on('data', (d) => {
+      n.err += d;
+    });
     nodes.add(n);
     await new Promise((done, fail) => {
-      n.child.stdout.on('data', (d) => { n.out += d; if (/is at http:\/\/\S+/.test(n.out)) done(); });
+      n.child.stdout.on('data', (d) => {
+        n.out += d;
+        if (/is at http:\/\/\S+/.test(n.out)) done();
+      });
       n.child.on('exit', (code) => fail(new Error(`nigh serve ended with ${code}: ${n.err}`)));
       setTimeout(() => fail(new Error('nigh serve did not start within 30 s')), 30000).unref();
     });
@@ -79,12 +105,15 @@ export class Node {
     const killer = setTimeout(() => this.child.kill('SIGKILL'), 15000);
     const end = await this.exit;
     clearTimeout(killer);
-    if (signal === 'SIGTERM' && end.code !== 0) badEnds.push(`a node ended with ${end.code ?? end.signal}: ${this.err.slice(-4000)}`);
+    if (signal === 'SIGTERM' && end.code !== 0)
+      badEnds.push(`a node ended with ${end.code ?? end.signal}: ${this.err.slice(-4000)}`);
     if (this.ownsHome) rmSync(this.home, { recursive: true, force: true });
     return end;
   }
 
-  alive() { return this.child.exitCode === null && this.child.signalCode === null; }
+  alive() {
+    return this.child.exitCode === null && this.child.signalCode === null;
+  }
 
   async metric(name, headers = {}) {
     const text = await (await fetch(`http://${this.host}/metrics`, { headers })).text();
@@ -93,7 +122,11 @@ export class Node {
 
   post(route, body, headers = {}, options = {}) {
     return fetch(`http://${this.host}${route}`, {
-      method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: typeof body === 'string' ? body : JSON.stringify(body), ...options });
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+      ...options,
+    });
   }
 
   // Sends bytes as they are and gathers what comes back until the other side closes or `wait` ms passed without a word;
@@ -101,26 +134,57 @@ export class Node {
   raw(bytes, { wait = 400, half = false, host = '127.0.0.1', once = false } = {}) {
     return new Promise((done) => {
       const socket = net.connect(this.port, host);
-      let got = Buffer.alloc(0), closed = false, timer;
-      const end = () => { clearTimeout(timer); socket.destroy(); done({ text: got.toString('latin1'), closed, ...parse(got.toString('latin1')) }); };
-      const arm = () => { clearTimeout(timer); timer = setTimeout(end, wait); };
-      socket.on('data', (d) => { got = Buffer.concat([got, d]); if (once && isWhole(got.toString('latin1'))) end(); else arm(); });
-      socket.on('error', () => { closed = true; end(); });
-      socket.on('close', () => { closed = true; end(); });
-      socket.on('end', () => { closed = true; });
-      socket.on('connect', () => { arm(); for (const part of Array.isArray(bytes) ? bytes : [bytes]) socket.write(Buffer.isBuffer(part) ? part : Buffer.from(part, 'latin1')); if (half) socket.end(); });
+      let got = Buffer.alloc(0),
+        closed = false,
+        timer;
+      const end = () => {
+        clearTimeout(timer);
+        socket.destroy();
+        done({ text: got.toString('latin1'), closed, ...parse(got.toString('latin1')) });
+      };
+      const arm = () => {
+        clearTimeout(timer);
+        timer = setTimeout(end, wait);
+      };
+      socket.on('data', (d) => {
+        got = Buffer.concat([got, d]);
+        if (once && isWhole(got.toString('latin1'))) end();
+        else arm();
+      });
+      socket.on('error', () => {
+        closed = true;
+        end();
+      });
+      socket.on('close', () => {
+        closed = true;
+        end();
+      });
+      socket.on('end', () => {
+        closed = true;
+      });
+      socket.on('connect', () => {
+        arm();
+        for (const part of Array.isArray(bytes) ? bytes : [bytes])
+          socket.write(Buffer.isBuffer(part) ? part : Buffer.from(part, 'latin1'));
+        if (half) socket.end();
+      });
     });
   }
 }
 
 function isWhole(text) {
-  const at = text.indexOf('\r\n\r\n'), length = /\r\ncontent-length: (\d+)\r\n/i.exec(text);
-  return at >= 0 && (/^HTTP\/1.1 (204|304)/.test(text) || (length !== null && text.length - at - 4 >= Number(length[1])));
+  const at = text.indexOf('\r\n\r\n'),
+    length = /\r\ncontent-length: (\d+)\r\n/i.exec(text);
+  return (
+    at >= 0 && (/^HTTP\/1.1 (204|304)/.test(text) || (length !== null && text.length - at - 4 >= Number(length[1])))
+  );
 }
 
 // The status of the first answer, all statuses, and the fields of the first.
 function parse(text) {
-  const statuses = [...text.matchAll(/HTTP\/1\.[01] (\d{3})[^\r]*\r\n/g)].map((m) => Number(m[1])).filter((s) => s !== 100);
+  const statuses = [...text.matchAll(/HTTP\/1\.[01] (\d{3})[^\r]*\r\n/g)]
+    .map((m) => Number(m[1]))
+    .filter((s) => s !== 100);
   const head = text.replace(/^HTTP\/1\.1 100 [^\r]*\r\n\r\n/, '').split('\r\n\r\n')[0];
   const fields = {};
   for (const line of head.split('\r\n').slice(1)) {
