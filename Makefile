@@ -58,6 +58,11 @@ $B/src/kernel/%_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -
 $B/src/kernel/gemm_avx2.o:        CFLAGS += -mfma
 $B/src/kernel/gemm_bf16_avx512.o: CFLAGS += -mavx512bf16
 
+# Under sanitizers these two files, all of it inlined, would take minutes at -O3.
+ifneq ($(SAN),)
+$B/src/kernel/%_avx2.o $B/src/kernel/%_avx512.o: CFLAGS += -O1
+endif
+
 $B/%.o: %.c
 	@mkdir -p $(@D)
 	@echo '  cc $<'

@@ -47,11 +47,18 @@ void nigh_mat_row(const nigh_mat *m, size_t row, float *out);
 typedef struct {
     size_t cols, count;
     const float *x;                 /* [count][cols]                                                 */
-    int8_t *q;                      /* [count][cols]                                                 */
-    float *scale;                   /* [count][cols / 32]                                            */
-    int32_t *sum;                   /* [count][cols / 16]: of block b, [2b] is minus the sum of its 32 q, */
-                                    /* [2b + 1] minus the sums of its halves, int16 each, first one low  */
+    int8_t *q;                      /* count * cols, in the order of nigh_acts_at, 32 each           */
+    float *scale;                   /* count * cols / 32, in the same order                          */
+    int32_t *sum;                   /* count * cols / 16, two each: minus the sum of the 32 q; minus */
+                                    /* the sums of their halves, as int16, the first one low         */
 } nigh_acts;
+enum { NIGH_TILE = 16 };            /* tokens whose blocks lie side by side                          */
+
+/* Where block b of a token is kept: [tile of 16 tokens][block][token of the tile], so that a product walks forward. */
+static inline size_t nigh_acts_at(const nigh_acts *a, size_t token, size_t b) {
+    size_t first = token / NIGH_TILE * NIGH_TILE, width = nigh_min(a->count - first, NIGH_TILE);
+    return first * (a->cols / NIGH_BLOCK) + b * width + token % NIGH_TILE;
+}
 
 /* Attention of `count` queries that share one key/value head. Sums: score = sum over d in rising order; the softmax
  * maximum is exact; exp sums in 16 partials by key index mod 16; out = sum over keys in rising order, then one

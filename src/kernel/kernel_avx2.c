@@ -185,23 +185,22 @@ ALWAYS void prefetch(nigh_form f, const uint8_t *at, size_t i) {
 ALWAYS void half_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t group, size_t h, const nigh_acts *a,
                       size_t first, __m256 acc[TILE]) {
     nigh_form f = nigh_form_of(type);
-    size_t blocks = m->cols / NIGH_BLOCK, cols = m->cols;
+    size_t blocks = m->cols / NIGH_BLOCK, width = nigh_acts_at(a, first, 1) - nigh_acts_at(a, first, 0);
     const uint8_t *at = m->data + group * m->group_bytes;
-    const int8_t *q = a->q + first * cols;
-    const float *da = a->scale + first * blocks;
-    const int32_t *sum = a->sum + first * 2 * blocks;
-    for (size_t t = 0; t < tokens; t++) acc[t] = _mm256_setzero_ps();
+    const int8_t *q = a->q + nigh_acts_at(a, first, 0) * NIGH_BLOCK;
+    const float *da = a->scale + nigh_acts_at(a, first, 0);
+    const int32_t *sum = a->sum + 2 * nigh_acts_at(a, first, 0);
+    UNROLL for (size_t t = 0; t < tokens; t++) acc[t] = _mm256_setzero_ps();
     for (size_t b = 0; b < blocks;) {
         size_t span = nigh_min(NIGH_SPAN, blocks - b);
         const uint8_t *scale = at + span * nigh_form_plane_bytes(f);
-        for (size_t i = 0; i < span; i++, b++) {
+        for (size_t i = 0; i < span; i++, b++, q += width * NIGH_BLOCK, da += width, sum += 2 * width) {
             UNSET __m256i w[8];
             for (int j = 0; j < 8; j++) w[j] = read_register(f, at + i * nigh_form_plane_bytes(f) + 32 * h, j);
             scales s = read_scales(type, f, scale, i, h);
             if (h == 0 && tokens == 1) prefetch(f, at, i);
-            for (size_t t = 0; t < tokens; t++)
-                acc[t] = add_block(f, w, &s, q + t * cols + b * NIGH_BLOCK, da[t * blocks + b],
-                                   sum + 2 * (t * blocks + b), acc[t]);
+            UNROLL for (size_t t = 0; t < tokens; t++)
+                acc[t] = add_block(f, w, &s, q + t * NIGH_BLOCK, da[t], sum + 2 * t, acc[t]);
         }
         at += nigh_form_span_bytes(f, span);
     }
@@ -212,7 +211,8 @@ ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
     UNSET __m256 low[TILE], high[TILE];
     half_tile(type, tokens, m, group, 0, a, first, low);
     half_tile(type, tokens, m, group, 1, a, first, high);
-    for (size_t t = 0; t < tokens; t++) store_group(m, group, (v16){ low[t], high[t] }, out + (first + t) * out_stride);
+    UNROLL for (size_t t = 0; t < tokens; t++)
+        store_group(m, group, (v16){ low[t], high[t] }, out + (first + t) * out_stride);
 }
 
 ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride,

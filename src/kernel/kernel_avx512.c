@@ -148,8 +148,8 @@ ALWAYS __m512i dot4(__m512i sum, const __m512i *w, const int8_t *q) {
 
 ALWAYS unsigned log2_of(unsigned v) { return v == 128 ? 7 : v == 32 ? 5 : v == 16 ? 4 : v == 8 ? 3 : v == 4 ? 2 : 0; }
 
-ALWAYS __m512 add_block(nigh_form f, const __m512i w[8], const scales *s, const int8_t *q, float da,
-                        const int32_t *sum, __m512 acc) {
+ALWAYS __m512 add_block(nigh_form f, const __m512i w[8], const scales *s, const int8_t *q, float da, const int32_t *sum,
+                        __m512 acc) {
     __m512 by = _mm512_set1_ps(da);
     __m512i isum;
     if (f.sub == 32) {
@@ -178,28 +178,27 @@ ALWAYS void prefetch(nigh_form f, const uint8_t *at, size_t i) {
 ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t group, const nigh_acts *a, size_t first,
                        float *out, size_t out_stride) {
     nigh_form f = nigh_form_of(type);
-    size_t blocks = m->cols / NIGH_BLOCK, cols = m->cols;
+    size_t blocks = m->cols / NIGH_BLOCK, width = nigh_acts_at(a, first, 1) - nigh_acts_at(a, first, 0);
     const uint8_t *at = m->data + group * m->group_bytes;
-    const int8_t *q = a->q + first * cols;
-    const float *da = a->scale + first * blocks;
-    const int32_t *sum = a->sum + first * 2 * blocks;
+    const int8_t *q = a->q + nigh_acts_at(a, first, 0) * NIGH_BLOCK;
+    const float *da = a->scale + nigh_acts_at(a, first, 0);
+    const int32_t *sum = a->sum + 2 * nigh_acts_at(a, first, 0);
     UNSET __m512 acc[TILE];
-    for (size_t t = 0; t < tokens; t++) acc[t] = _mm512_setzero_ps();
+    UNROLL for (size_t t = 0; t < tokens; t++) acc[t] = _mm512_setzero_ps();
     for (size_t b = 0; b < blocks;) {
         size_t span = nigh_min(NIGH_SPAN, blocks - b);
         const uint8_t *scale = at + span * nigh_form_plane_bytes(f);
-        for (size_t i = 0; i < span; i++, b++) {
+        for (size_t i = 0; i < span; i++, b++, q += width * NIGH_BLOCK, da += width, sum += 2 * width) {
             UNSET __m512i w[8];
             read_planes(f, at + i * nigh_form_plane_bytes(f), w);
             scales s = read_scales(type, f, scale, i);
             if (tokens == 1) prefetch(f, at, i);
-            for (size_t t = 0; t < tokens; t++)
-                acc[t] = add_block(f, w, &s, q + t * cols + b * NIGH_BLOCK, da[t * blocks + b],
-                                   sum + 2 * (t * blocks + b), acc[t]);
+            UNROLL for (size_t t = 0; t < tokens; t++)
+                acc[t] = add_block(f, w, &s, q + t * NIGH_BLOCK, da[t], sum + 2 * t, acc[t]);
         }
         at += nigh_form_span_bytes(f, span);
     }
-    for (size_t t = 0; t < tokens; t++) store_group(m, group, acc[t], out + (first + t) * out_stride);
+    UNROLL for (size_t t = 0; t < tokens; t++) store_group(m, group, acc[t], out + (first + t) * out_stride);
 }
 
 ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride,

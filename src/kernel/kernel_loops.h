@@ -136,15 +136,16 @@ static float quantize_block(const float *x, int8_t *q) {
 static void loops_quantize(const nigh_acts *a, size_t begin, size_t end) {
     for (size_t t = begin; t < end; t++)
         for (size_t b = 0; b < a->cols / NIGH_BLOCK; b++) {
-            int8_t *q = a->q + t * a->cols + b * NIGH_BLOCK;
-            int32_t *sum = a->sum + t * (a->cols / 16) + 2 * b, half[2] = { 0, 0 };
-            a->scale[t * (a->cols / NIGH_BLOCK) + b] = quantize_block(a->x + t * a->cols + b * NIGH_BLOCK, q);
+            size_t at = nigh_acts_at(a, t, b);
+            int8_t *q = a->q + at * NIGH_BLOCK;
+            int32_t half[2] = { 0, 0 };
+            a->scale[at] = quantize_block(a->x + t * a->cols + b * NIGH_BLOCK, q);
             for (size_t i = 0; i < 16; i++) {
                 half[0] -= q[i];
                 half[1] -= q[16 + i];
             }
-            sum[0] = half[0] + half[1];
-            sum[1] = (int32_t)((uint32_t)half[0] & 0xffffu) | (int32_t)((uint32_t)half[1] << 16);
+            a->sum[2 * at] = half[0] + half[1];
+            a->sum[2 * at + 1] = (int32_t)(((uint32_t)half[0] & 0xffffu) | (uint32_t)half[1] << 16);
         }
 }
 

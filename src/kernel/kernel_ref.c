@@ -7,29 +7,29 @@
 #include "kernel/kernel_loops.h"
 #include "kernel/pack.h"
 
-enum { TOKENS = 8 };            /* tokens that share one decoded block of weights */
+enum { TOKENS = NIGH_TILE };            /* tokens that share one decoded block of weights */
 
-/* isum of 16 rows for one token: exact. Bound, all types: |u - zero| <= 128, |q| <= 127, so each half stays below
- * 16 * 128 * 127 = 260,096 without sub-scales; with them (Q6_K, the largest) 16 * 32 * 127 * 128 = 8,323,072. */
-static void block_sums(const nigh_tile *t, int zero, const int8_t *q, int32_t isum[NIGH_ROWS]) {
-    for (size_t r = 0; r < NIGH_ROWS; r++) {
-        int32_t half[2] = { 0, 0 };
-        for (size_t c = 0; c < NIGH_BLOCK; c++) half[c / 16] += ((int)t->u[c / 4][r][c % 4] - zero) * q[c];
-        isum[r] = t->sc[r][0] * half[0] + t->sc[r][1] * half[1];
-    }
+/* The integer sums of 16 rows for one token: exact, in any order. Bound, all types: |w| <= 128, |q| <= 127, so a half is
+ * at most 16 * 128 * 127 = 260,096 without sub-scales; the largest with them is Q6_K, 2 * 16 * 32 * 127 * 128 =
+ * 16,646,144. */
+static void block_sums(const nigh_tile *t, const int8_t *q, int32_t isum[NIGH_ROWS]) {
+    int32_t half[2][NIGH_ROWS] = { { 0 } };
+    for (size_t c = 0; c < NIGH_BLOCK; c++)
+        for (size_t r = 0; r < NIGH_ROWS; r++) half[c / 16][r] += t->w[c][r] * q[c];
+    for (size_t r = 0; r < NIGH_ROWS; r++) isum[r] = t->sc[0][r] * half[0][r] + t->sc[1][r] * half[1][r];
 }
 
 /* One block of 32 columns of one token, added to the sums of 16 rows. */
-static void add_block(const nigh_tile *t, nigh_form f, const nigh_acts *a, size_t token, size_t block, float *acc) {
-    float da = a->scale[token * (a->cols / NIGH_BLOCK) + block];
-    const int8_t *q = a->q + token * a->cols + block * NIGH_BLOCK;
+static void add_block(const nigh_tile *t, bool has_min, const nigh_acts *a, size_t token, size_t block, float *acc) {
+    float da = a->scale[nigh_acts_at(a, token, block)];
+    const int8_t *q = a->q + nigh_acts_at(a, token, block) * NIGH_BLOCK;
     int32_t isum[NIGH_ROWS], half[2] = { 0, 0 };
-    block_sums(t, f.zero, q, isum);
+    block_sums(t, q, isum);
     for (size_t r = 0; r < NIGH_ROWS; r++) acc[r] += (float)isum[r] * (t->dw[r] * da);
-    if (!f.has_min) return;
+    if (!has_min) return;
     for (size_t c = 0; c < NIGH_BLOCK; c++) half[c / 16] -= q[c];
     for (size_t r = 0; r < NIGH_ROWS; r++) {
-        int32_t msum = t->mn[r][0] * half[0] + t->mn[r][1] * half[1];
+        int32_t msum = t->mn[0][r] * half[0] + t->mn[1][r] * half[1];
         acc[r] += (float)msum * (t->mw[r] * da);
     }
 }
@@ -47,7 +47,7 @@ static void matmul_quant(const nigh_mat *m, const nigh_acts *a, float *out, size
         nigh_tile tile;
         for (size_t b = 0; b < m->cols / NIGH_BLOCK; b++) {
             nigh_tile_read(m, group, b, &tile);
-            for (size_t t = 0; t < count; t++) add_block(&tile, f, a, first + t, b, acc[t]);
+            for (size_t t = 0; t < count; t++) add_block(&tile, f.has_min, a, first + t, b, acc[t]);
         }
         for (size_t t = 0; t < count; t++) store_rows(m, group, acc[t], out + (first + t) * out_stride);
     }

@@ -36,7 +36,8 @@ size_t nigh_mat_group_bytes(nigh_type type, size_t cols) {
     if (!info || cols == 0 || cols >> 31 || cols % info->block_values) return 0;
     nigh_form f = nigh_form_of(type);
     if (!f.bits) return nigh_round_up(cols * NIGH_ROWS * info->block_bytes, 64);
-    return nigh_round_up(cols / NIGH_BLOCK * nigh_form_plane_bytes(f) + cols / f.columns * nigh_form_scale_bytes(f), 64);
+    size_t planes = cols / NIGH_BLOCK * nigh_form_plane_bytes(f);
+    return nigh_round_up(planes + cols / f.columns * nigh_form_scale_bytes(f), 64);
 }
 
 /* ---- into the packed form ---- */
@@ -179,11 +180,11 @@ static void tile_scales(nigh_form f, const uint8_t *scales, size_t i, nigh_tile 
         get_scales(f, scales, r, &b);
         t->dw[r] = nigh_f16_to_f32(b.d);
         t->mw[r] = nigh_f16_to_f32(b.m);
-        for (size_t h = 0; h < 2; h++) t->sc[r][h] = t->mn[r][h] = 1;
+        for (size_t h = 0; h < 2; h++) t->sc[h][r] = t->mn[h][r] = 1;
         if (f.sub == 16) {
             for (size_t h = 0; h < 2; h++) {
-                t->sc[r][h] = f.has_min ? b.sc[2 * i + h] : (int8_t)b.sc[2 * i + h];
-                t->mn[r][h] = b.mn[2 * i + h];
+                t->sc[h][r] = f.has_min ? b.sc[2 * i + h] : (int8_t)b.sc[2 * i + h];
+                t->mn[h][r] = b.mn[2 * i + h];
             }
         } else if (f.has_sub) {
             t->dw[r] *= f.has_min ? (float)b.sc[i] : (float)(int8_t)b.sc[i];
@@ -194,16 +195,25 @@ static void tile_scales(nigh_form f, const uint8_t *scales, size_t i, nigh_tile 
     }
 }
 
+/* Adds one plane of `bits` bits to the weights, from bit `to` up. */
+static void tile_plane(const uint8_t *plane, unsigned bits, unsigned to, nigh_tile *t) {
+    unsigned share = 8 / bits, mask = (1u << bits) - 1;
+    for (size_t j = 0; j < 8; j++) {
+        size_t at = bits == 4 ? j % 4 : j / share, shift = bits == 4 ? j / 4 * 4 : j % share * bits;
+        for (size_t k = 0; k < 4; k++)
+            for (size_t r = 0; r < NIGH_ROWS; r++)
+                t->w[4 * j + k][r] = (int16_t)(t->w[4 * j + k][r] | (plane[64 * at + 4 * r + k] >> shift & mask) << to);
+    }
+}
+
 void nigh_tile_read(const nigh_mat *m, size_t group, size_t block, nigh_tile *t) {
     nigh_form f = nigh_form_of(m->type);
-    size_t per = f.columns / NIGH_BLOCK;
     const uint8_t *base = m->data + group * m->group_bytes, *plane = base + nigh_form_plane_at(f, block);
     unsigned low = low_bits(f);
-    tile_scales(f, base + nigh_form_scale_at(f, m->cols / NIGH_BLOCK, block), block % per, t);
-    for (size_t r = 0; r < NIGH_ROWS; r++)
-        for (size_t c = 0; c < NIGH_BLOCK; c++) {
-            unsigned u = get_plane(plane, r, c, low);
-            if (f.bits > low) u |= get_plane(plane + NIGH_PLANE * low / 8, r, c, f.bits - low) << low;
-            t->u[c / 4][r][c % 4] = (uint8_t)(f.table ? nigh_iq4_values[u] + 128 : (int)u);
-        }
+    memset(t->w, 0, sizeof t->w);
+    tile_plane(plane, low, 0, t);
+    if (f.bits > low) tile_plane(plane + NIGH_PLANE * low / 8, f.bits - low, low, t);
+    int16_t *w = &t->w[0][0];
+    for (size_t i = 0; i < NIGH_PLANE; i++) w[i] = (int16_t)(f.table ? nigh_iq4_values[w[i] & 15] : w[i] - f.zero);
+    tile_scales(f, base + nigh_form_scale_at(f, m->cols / NIGH_BLOCK, block), block % (f.columns / NIGH_BLOCK), t);
 }

@@ -51,7 +51,7 @@ enum { NIGH_SPAN = 8 };
 static inline size_t nigh_form_span_bytes(nigh_form f, size_t blocks) {
     return blocks * nigh_form_plane_bytes(f) + (f.columns == 256 ? 1 : blocks) * nigh_form_scale_bytes(f);
 }
-/* Where the planes of block b lie in a group of `blocks` blocks, and the scales of the block of the file it belongs to. */
+/* Where the planes of block b lie in a group of `blocks` blocks, and the scales of the file's block it belongs to. */
 static inline size_t nigh_form_plane_at(nigh_form f, size_t b) {
     return b / NIGH_SPAN * nigh_form_span_bytes(f, NIGH_SPAN) + b % NIGH_SPAN * nigh_form_plane_bytes(f);
 }
@@ -72,11 +72,11 @@ void nigh_block_read(nigh_type type, const uint8_t *src, nigh_block *b);
 void nigh_block_values(nigh_type type, const nigh_block *b, float *out);
 
 /* One block of 32 columns of a packed group, taken apart as the definition of matmul needs it.
- * u[j][r][k]: row r, column 4 j + k. Without sub-scales sc is 1 and mn is 1. */
+ * Without sub-scales sc is 1 and mn is 1. */
 typedef struct {
-    uint8_t u[8][NIGH_ROWS][4];
+    int16_t w[NIGH_BLOCK][NIGH_ROWS];           /* the zero point taken away */
     float dw[NIGH_ROWS], mw[NIGH_ROWS];
-    int32_t sc[NIGH_ROWS][2], mn[NIGH_ROWS][2];
+    int32_t sc[2][NIGH_ROWS], mn[2][NIGH_ROWS];
 } nigh_tile;
 void nigh_tile_read(const nigh_mat *m, size_t group, size_t block, nigh_tile *t);
 

@@ -145,8 +145,8 @@ static void test_ref_matmul_is_right(void) {
             for (size_t t = 0; t < count; t++) {
                 double want = 0, size = 0;
                 for (size_t c = 0; c < cols; c++) {
-                    double x =
-                        quantised ? (double)a.scale[t * 24 + c / 32] * a.q[t * cols + c] : (double)a.x[t * cols + c];
+                    size_t at = quantised ? nigh_acts_at(&a, t, c / 32) : 0;
+                    double x = quantised ? (double)a.scale[at] * a.q[at * 32 + c % 32] : (double)a.x[t * cols + c];
                     want += x * w[c];
                     size += fabs(x * w[c]);
                 }
@@ -323,6 +323,21 @@ static void test_matmul_ends(void) {
         }
 }
 
+/* One block of activations: every q is the nearest, the sums are theirs. */
+static void check_block(const nigh_acts *a, const float *x, size_t at) {
+    const int8_t *q = a->q + at * 32;
+    float top = 0, scale = a->scale[at];
+    int half[2] = { 0, 0 };
+    for (int i = 0; i < 32; i++) {
+        half[i / 16] += q[i];
+        top = fmaxf(top, fabsf(x[i]));
+        if (!isnan(scale)) CHECK(q[i] >= -127 && fabsf((float)q[i] * scale - x[i]) <= scale * 0.5001f + 1e-30f);
+    }
+    CHECK(a->sum[2 * at] == -half[0] - half[1]);
+    CHECK((int16_t)(a->sum[2 * at + 1] & 0xffff) == -half[0] && a->sum[2 * at + 1] >> 16 == -half[1]);
+    CHECK(isnan(scale) || scale == (top < 0x1p-100f ? 0 : top / 127));
+}
+
 static void test_quantize_bits(void) {
     uint64_t state = test_seed();
     tables t = tables_new();
@@ -334,18 +349,8 @@ static void test_quantize_bits(void) {
         b.scale = nigh_alloc(count * (cols / 32) + 1, 4);
         b.sum = nigh_alloc(count * (cols / 16) + 1, 4);
         t.ref.quantize(&a, 0, count);
-        for (size_t n = 0; n < cols * count; n += 32) {
-            float top = 0;
-            int sum = 0;
-            for (size_t i = 0; i < 32; i++) {
-                sum += a.q[n + i];
-                top = fmaxf(top, fabsf(a.x[n + i]));
-                float x = a.x[n + i], s = a.scale[n / 32];
-                if (!isnan(s)) CHECK(a.q[n + i] >= -127 && fabsf((float)a.q[n + i] * s - x) <= s * 0.5001f + 1e-30f);
-            }
-            CHECK(a.sum[n / 16] == -sum);
-            CHECK(isnan(a.scale[n / 32]) || a.scale[n / 32] == (top < 0x1p-100f ? 0 : top / 127));
-        }
+        for (size_t n = 0; n < cols * count; n += 32)
+            check_block(&a, a.x + n, nigh_acts_at(&a, n / cols, n % cols / 32));
         for (size_t i = 0; i < t.count; i++) {
             t.isa[i].quantize(&b, 0, count);
             CHECK(!memcmp(a.q, b.q, cols * count) && same_bits(a.scale, b.scale, count * (cols / 32)));
