@@ -2,7 +2,6 @@
  * The hash of the file is computed by a thread of its own while the model loads and answers, so that the
  * status line can name the model without a wait; it reads the same pages that loading reads. */
 #define _GNU_SOURCE
-#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -64,19 +63,10 @@ static nigh_status name_file(nigh_cli_model *m, nigh_status status, nigh_err *er
     return nigh_failf(err, status, err->at, "%s: %s", name ? name + 1 : m->path, text);
 }
 
-/* Someone made the file shorter while it was mapped: the rest cannot be read, and there is nothing to go on with. */
-static void on_lost_page(int number) {
-    static const char text[] = "\nnigh: the model's file changed while it was read\n";
-    (void)number;
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(-NIGH_EIO);
-    _exit(-NIGH_EDATA);
-}
-
 nigh_status nigh_cli_model_open(nigh_cli_model *m, const char *name, int64_t threads, bool quiet, bool hash,
                                 nigh_err *err) {
     *m = (nigh_cli_model){ .file = { .fd = -1 }, .quiet = quiet, .begun_ns = nigh_os_now_ns() };
     NIGH_TRY(nigh_cli_model_path(name, m->path, sizeof m->path, err));
-    sigaction(SIGBUS, &(struct sigaction){ .sa_handler = on_lost_page }, NULL);
     NIGH_TRY(nigh_file_open(&m->file, m->path, err));
     m->available = nigh_os_memory_available_bytes();
     NIGH_TRY(check_memory(m->file.bytes.len, m->available, "the weights",
