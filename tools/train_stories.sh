@@ -26,8 +26,8 @@ done | plain > "$work/stories/picture-books.txt"
 {
     echo '# The authors of the picture books'
     echo
-    echo 'The shipped model learnt from the words of these books, which are under CC-BY 4.0 (one is in the public domain'
-    echo 'and says so). Changed: page breaks, credits and line breaks were removed, curly quotes made straight.'
+    echo 'The shipped model learnt from the words of these books, which are under CC-BY 4.0 (one is in the public'
+    echo 'domain and says so). Changed: page breaks, credits and line breaks were removed, curly quotes made straight.'
     for collection in african-storybook:'African Storybook (africanstorybook.org)' \
                       pratham-books:'Pratham Books (storyweaver.org.in)'; do
         printf '\n## %s\n\n' "${collection#*:}"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# test_learn.sh - `nigh learn` as a user meets it: text to a model that runs, Ctrl-C and going on, refusals, the examples.
+# test_learn.sh - `nigh learn` as a user meets it: text to a model that runs, Ctrl-C and going on, a second round,
+# refusals, the examples.
 
 . "$(dirname "$0")/lib.sh"
 tiny="--dim 32 --heads 2 --kv-heads 1 --layers 1 --ff 32 --vocab 300 --context 16 --batch 8 --warmup 1 --decay 1"
@@ -7,7 +8,8 @@ learn() { "$NIGH" learn "$@"; }
 
 made() { # made DOCUMENTS SEED: simple sentences, a form feed behind each document
     awk -v docs="$1" -v seed="$2" 'BEGIN {
-        srand(seed); n = split("Tom Anna dog cat king sister man bird ball house bread boat hat apple stone moon", w, " ")
+        srand(seed)
+        n = split("Tom Anna dog cat king sister man bird ball house bread boat hat apple stone moon", w, " ")
         for (d = 0; d < docs; d++) {
             for (l = 0; l < 4; l++) {
                 for (i = 0; i < 20; i++) printf "%s%s", i ? " " : "", w[1 + int(rand() * n)] int(rand() * 50)
@@ -26,8 +28,9 @@ made 40 4 > poems.txt
 # Text to a model that the engine runs.
 learn notes $tiny --steps 20 --out tiny.gguf --name "made words" 2> err
 check_equal "exit code" 0 $?
-check_match "what was read" '^text: 1 files, 60 documents, [0-9.]+ MB; removed as repeats: 0 documents, 0 paragraphs' "$(cat err)"
-check_match "progress" '^step 20 of 20 \(100 %\), loss [0-9.]+, held out [0-9.]+, [0-9]+ tokens/s, 0:00 left$' "$(cat err)"
+said=$(cat err)
+check_match "what was read" '^text: 1 files, 60 documents, [0-9.]+ MB; removed as repeats: 0 documents, 0 par' "$said"
+check_match "progress" '^step 20 of 20 \(100 %\), loss [0-9.]+, held out [0-9.]+, [0-9]+ tokens/s, 0:00 left$' "$said"
 check_match "held-out loss" '^held-out loss [0-9.]+$' "$(cat err)"
 check_match "file" '^wrote tiny.gguf: 0.[0-9]+ MB, Q8_0, step 20$' "$(cat err)"
 got=$("$NIGH" run ./tiny.gguf -p "Tom1 dog2" -n 5 -q 2>&1)
@@ -76,7 +79,8 @@ check_fails "a damaged checkpoint" 6 'no checkpoint of nigh learn' learn poems.t
 while IFS= read -r line; do
     command="nigh${line#*nigh}"
     case $command in *" --checkpoint notes.ckpt --out now"*) small="" ;; *) small="$tiny --steps 4" ;; esac
-    if (nigh() { "$NIGH" "$@" $small; }; eval "$command") > out 2> err; then good; else bad "example '$line': $(tail -n 1 err)"; fi
+    if (nigh() { "$NIGH" "$@" $small; }; eval "$command") > out 2> err; then good
+    else bad "example '$line': $(tail -n 1 err)"; fi
 done < <("$NIGH" learn --help | sed -n '/^examples:/,$p' | sed -n 's/^  //p; s/ *#.*//')
 for f in notes.gguf now.gguf small.gguf tales.gguf; do [ -s $f ] || bad "the example wrote no $f"; done
 finish
