@@ -110,15 +110,14 @@ nigh_status nigh_tokenizer_decode(const nigh_tokenizer *t, const int32_t *ids, s
                                   nigh_buf *out) {
     size_t before = out->len;
     uint8_t states[3] = { 0 };
+    char cleaned[NIGH_TOKEN_BYTES_MAX + HELD_MOST], rest[HELD_MOST];
     bool started = false;
     nigh_status st = NIGH_OK;
     for (size_t i = 0; i < count && st == NIGH_OK; i++) {
         nigh_str s = without_first_space(t, piece_of(t, ids[i], special), &started);
-        char cleaned[NIGH_TOKEN_BYTES_MAX + HELD_MOST];
         if (t->clean_spaces) s = (nigh_str){ cleaned, clean(states, s, cleaned) };
         st = nigh_buf_add(out, s);
     }
-    char rest[HELD_MOST];
     if (st == NIGH_OK) st = nigh_buf_add(out, (nigh_str){ rest, clean_end(states, rest) });
     if (st != NIGH_OK) out->len = before;
     return st;

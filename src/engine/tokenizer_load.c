@@ -16,6 +16,9 @@ typedef struct {
     nigh_err *err;
     const nigh_gguf_value *tokens;
     int16_t byte_of[324];   /* byte-level BPE: the byte that a letter stands for, or -1 */
+    char both[2 * NIGH_TOKEN_BYTES_MAX];    /* of one merge: the bytes of its two parts */
+    bool has_twins;         /* two plain tokens have one text */
+    uint32_t next_whole;    /* the id that the next merge should make: files mostly keep both in one order */
 } loader;
 
 static nigh_status no_memory(loader *l) { return nigh_fail(l->err, NIGH_ENOMEM, 0, "no memory for the vocabulary"); }
@@ -258,6 +261,7 @@ static nigh_status insert_key(loader *l, uint32_t id) {
         if (probes == NIGH_PROBES_MAX)
             return nigh_fail(l->err, NIGH_EDATA, l->tokens->at, "the token texts are made to collide");
         if (s->id1 && !(s->hash == hash && nigh_str_eq(nigh_vocab_key(t, s->id1 - 1), key))) continue;
+        if (s->id1) l->has_twins = true;
         /* Of two tokens with one text the later counts, but a normal one before any other. */
         if (s->id1 && nigh_vocab_type(t, s->id1 - 1) == NIGH_TOKEN_NORMAL
             && nigh_vocab_type(t, id) != NIGH_TOKEN_NORMAL)
@@ -299,11 +303,23 @@ static nigh_status insert_pair(loader *l, nigh_pair_slot pair) {
     return NIGH_OK;
 }
 
+/* The token of a merged text; hash: of its first `left` bytes. */
+static int32_t find_whole(loader *l, nigh_str key, size_t left, uint64_t hash) {
+    uint32_t guess = l->next_whole;
+    int32_t id = (int32_t)guess;
+    bool hit = !l->has_twins && guess < l->t->count && is_plain(l->t, guess)
+               && nigh_str_eq(nigh_vocab_key(l->t, guess), key);
+    if (!hit)
+        id = nigh_vocab_find_hashed(l->t, key, nigh_hash_end(nigh_hash_more(hash, key.ptr + left, key.len - left)));
+    if (id >= 0) l->next_whole = (uint32_t)id + 1;
+    return id;
+}
+
 static nigh_status load_merge(loader *l, nigh_str merge, uint32_t rank, uint64_t at) {
-    char both[2 * NIGH_TOKEN_BYTES_MAX];
+    char *both = l->both;
     size_t space = merge.len > 2 ? nigh_str_find(merge, NIGH_STR(" "), 1) : SIZE_MAX, left = SIZE_MAX,
            right = SIZE_MAX;
-    if (space != SIZE_MAX && merge.len <= sizeof both) {
+    if (space != SIZE_MAX && merge.len <= sizeof l->both) {
         left = bytes_of(l, nigh_str_slice(merge, 0, space), both);
         if (left != SIZE_MAX) right = bytes_of(l, nigh_str_slice(merge, space + 1, merge.len), both + left);
     }
@@ -313,8 +329,7 @@ static nigh_status load_merge(loader *l, nigh_str merge, uint32_t rank, uint64_t
     uint64_t hash = nigh_hash_more(NIGH_HASH_BEGIN, both, left);
     int32_t a = nigh_vocab_find_hashed(l->t, (nigh_str){ both, left }, nigh_hash_end(hash));
     int32_t b = nigh_vocab_find(l->t, (nigh_str){ both + left, right });
-    int32_t ab = nigh_vocab_find_hashed(l->t, (nigh_str){ both, left + right },
-                                        nigh_hash_end(nigh_hash_more(hash, both + left, right)));
+    int32_t ab = find_whole(l, (nigh_str){ both, left + right }, left, hash);
     if (a < 0 || b < 0)
         return nigh_failf(l->err, NIGH_EDATA, at, "merge %u, '%.*s': %s is no token that text can become", rank,
                           (int)nigh_min(merge.len, 64), merge.ptr, a < 0 ? "the left part" : "the right part");
