@@ -108,13 +108,14 @@ function showReceipt(r, usage, firstMs, writeMs, stopped) {
   receipt.classList.remove("bad");
   receipt.replaceChildren();
   parts.forEach((part, i) => {
-    if (i) receipt.append(" · ");
+    const span = document.createElement("span");    // kept on one line
     if (Array.isArray(part)) {
       const code = document.createElement("code");
       code.textContent = part[1];
       code.title = `SHA-256 ${r.model_sha256}\nfirst token after ${Math.round(firstMs)} ms`;
-      receipt.append(part[0], code);
-    } else receipt.append(part);
+      span.append(part[0], code);
+    } else span.append(part);
+    receipt.append(i ? " · " : "", span);
   });
   receipt.title = "Sent to another place to be answered: " + (r.bytes_out === 0 ? "nothing." : `${r.bytes_out} bytes.`);
 }
