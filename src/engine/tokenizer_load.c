@@ -17,7 +17,6 @@ typedef struct {
     const nigh_gguf_value *tokens;
     int16_t byte_of[324];   /* byte-level BPE: the byte that a letter stands for, or -1 */
     char both[2 * NIGH_TOKEN_BYTES_MAX];    /* of one merge: the bytes of its two parts */
-    bool has_twins;         /* two plain tokens have one text */
     uint32_t next_whole;    /* the id that the next merge should make: files mostly keep both in one order */
 } loader;
 
@@ -261,7 +260,10 @@ static nigh_status insert_key(loader *l, uint32_t id) {
         if (probes == NIGH_PROBES_MAX)
             return nigh_fail(l->err, NIGH_EDATA, l->tokens->at, "the token texts are made to collide");
         if (s->id1 && !(s->hash == hash && nigh_str_eq(nigh_vocab_key(t, s->id1 - 1), key))) continue;
-        if (s->id1) l->has_twins = true;
+        if (s->id1) {
+            t->type[s->id1 - 1] |= NIGH_TOKEN_TWIN;
+            t->type[id] |= NIGH_TOKEN_TWIN;
+        }
         /* Of two tokens with one text the later counts, but a normal one before any other. */
         if (s->id1 && nigh_vocab_type(t, s->id1 - 1) == NIGH_TOKEN_NORMAL
             && nigh_vocab_type(t, id) != NIGH_TOKEN_NORMAL)
@@ -307,7 +309,7 @@ static nigh_status insert_pair(loader *l, nigh_pair_slot pair) {
 static int32_t find_whole(loader *l, nigh_str key, size_t left, uint64_t hash) {
     uint32_t guess = l->next_whole;
     int32_t id = (int32_t)guess;
-    bool hit = !l->has_twins && guess < l->t->count && is_plain(l->t, guess)
+    bool hit = guess < l->t->count && !(l->t->type[guess] & NIGH_TOKEN_TWIN) && is_plain(l->t, guess)
                && nigh_str_eq(nigh_vocab_key(l->t, guess), key);
     if (!hit)
         id = nigh_vocab_find_hashed(l->t, key, nigh_hash_end(nigh_hash_more(hash, key.ptr + left, key.len - left)));

@@ -13,7 +13,8 @@ enum { /* types as in the file, then what is added here */
     NIGH_TOKEN_BYTE = 6, NIGH_TOKEN_TYPE_BITS = 7,
     NIGH_TOKEN_ENDS = 8,            /* ends the text */
     NIGH_TOKEN_EATS_RIGHT = 16,     /* as a special token it takes the white space behind it along */
-    NIGH_TOKEN_NO_BYTES = 32        /* BPE: its text holds letters that stand for no byte */
+    NIGH_TOKEN_NO_BYTES = 32,       /* BPE: its text holds letters that stand for no byte */
+    NIGH_TOKEN_TWIN = 64            /* another plain token has the same key */
 };
 
 enum { NIGH_VOCAB_MAX = 1 << 22, NIGH_TOKEN_BYTES_MAX = 1024, NIGH_SPECIAL_BYTES_MAX = 256, NIGH_PROBES_MAX = 128 };

@@ -113,6 +113,7 @@ static void try_lines(nigh_str rest) {
     bool lossy = false;
     memset(v, 0, sizeof *v);
     if (!next_line(&rest, &line) || line.len == 0) return;
+    if (!memchr("bswBSW", line.ptr[0], 6)) return;
     char kind = line.ptr[0] | 0x20;
     bool whole = kind != line.ptr[0], bpe = kind == 'b';
     v->model = bpe ? "gpt2" : kind == 's' ? "llama" : "bert";
