@@ -9,8 +9,8 @@
 
 enum { TOKENS = NIGH_TILE };            /* tokens that share one decoded block of weights */
 
-/* The integer sums of 16 rows for one token: exact, in any order. Bound, all types: |w| <= 128, |q| <= 127, so a half is
- * at most 16 * 128 * 127 = 260,096 without sub-scales; the largest with them is Q6_K, 2 * 16 * 32 * 127 * 128 =
+/* The integer sums of 16 rows for one token: exact, in any order. Bound, all types: |w| <= 128, |q| <= 127, so a half
+ * is at most 16 * 128 * 127 = 260,096 without sub-scales; the largest with them is Q6_K, 2 * 16 * 32 * 127 * 128 =
  * 16,646,144. */
 static void block_sums(const nigh_tile *t, const int8_t *q, int32_t isum[NIGH_ROWS]) {
     int32_t half[2][NIGH_ROWS] = { { 0 } };

@@ -191,7 +191,7 @@ for (let i = 0; i < 40; i++) { // each note another one, for repeated text is re
 }
 if (model) fs.symlinkSync(model, join(folder, 'FILE.gguf'));
 
-const node = model ? await start('build/nigh', ['serve', 'FILE.gguf', '--port', '0']) : null;
+const node = model ? await start('build/nigh', ['serve', ...(shipped ? [] : ['FILE.gguf']), '--port', '0']) : null;
 const base = node?.base;
 const documents = [root, join(root, 'docs'), join(root, 'models')].flatMap((where) => filesOf(where, '.md'));
 for (const path of documents) for (const block of blocksOf(path)) await testBlock(path, block);
