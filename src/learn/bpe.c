@@ -26,6 +26,8 @@ struct nigh_bpe {
     size_t heap_count, heap_cap;
     uint16_t (*merges)[2];
     size_t merge_count, merge_cap;
+    uint16_t (*given)[2];                   /* merges to follow instead of learning some */
+    size_t given_count;
 };
 
 /* ---- words ---- */
@@ -222,9 +224,21 @@ static nigh_status merge(nigh_bpe *b, heap_item best) {
     return ok ? NIGH_OK : NIGH_ENOMEM;
 }
 
+nigh_status nigh_bpe_take(nigh_bpe *b, const uint16_t (*merges)[2], size_t count) {
+    nigh_free(b->given);
+    b->given = nigh_alloc(nigh_max(count, 1), sizeof *b->given);
+    if (!b->given) return NIGH_ENOMEM;
+    memcpy(b->given, merges, count * sizeof *merges);
+    b->given_count = count;
+    return NIGH_OK;
+}
+
 nigh_status nigh_bpe_learn(nigh_bpe *b, size_t vocab) {
-    if (vocab > 65535) return NIGH_ERANGE;
+    if (vocab > 65535 || NIGH_BPE_BASE + b->given_count > 65535) return NIGH_ERANGE;
     if (!begin(b)) return NIGH_ENOMEM;
+    for (size_t i = 0; i < b->given_count; i++)
+        NIGH_TRY(merge(b, (heap_item){ 0, (uint32_t)b->given[i][0] << 16 | b->given[i][1] }));
+    if (b->given) return NIGH_OK;
     while (NIGH_BPE_BASE + b->merge_count < vocab && b->heap_count > 0) {
         heap_item best = heap_pop(b);
         int64_t now = pair_of(b, best.key >> 16, best.key & 0xffff)->count;
@@ -251,6 +265,7 @@ void nigh_bpe_free(nigh_bpe *b) {
     nigh_free(b->pair_table);
     nigh_free(b->heap);
     nigh_free(b->merges);
+    nigh_free(b->given);
     nigh_free(b);
 }
 

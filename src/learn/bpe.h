@@ -21,6 +21,8 @@ size_t nigh_bpe_word_end(nigh_str text, size_t at);
 /* Notes the words of text, `times` each for the choice of merges (0: only to encode it later). Keeps text: it
  * must live until the bpe is freed. */
 NIGH_CHECK nigh_status nigh_bpe_add(nigh_bpe *b, nigh_str text, uint64_t times);
+/* These merges instead of learnt ones (those of another run). Copies them. */
+NIGH_CHECK nigh_status nigh_bpe_take(nigh_bpe *b, const uint16_t (*merges)[2], size_t count);
 /* Learns merges until there are `vocab` ids, or until no pair stands twice. Ties go to the smaller ids. */
 NIGH_CHECK nigh_status nigh_bpe_learn(nigh_bpe *b, size_t vocab);
 

@@ -47,6 +47,23 @@ static void test_merges(void) {
     CHECK(nigh_alloc_live_bytes() == 0);
 }
 
+/* Another text with the merges of the first: words of both have the same ids. */
+static void test_taken_merges(void) {
+    nigh_bpe *a = nigh_bpe_new(), *b = nigh_bpe_new();
+    uint16_t from_a[16], from_b[16];
+    size_t len_a = 0, len_b = 0;
+    CHECK(nigh_bpe_add(a, NIGH_STR("abab abab cab xy"), 1) == NIGH_OK && nigh_bpe_learn(a, 4096) == NIGH_OK);
+    CHECK(nigh_bpe_take(b, nigh_bpe_merges(a), nigh_bpe_merge_count(a)) == NIGH_OK);
+    CHECK(nigh_bpe_add(b, NIGH_STR("zz zz zz cab abab"), 1) == NIGH_OK && nigh_bpe_learn(b, 4096) == NIGH_OK);
+    CHECK(nigh_bpe_merge_count(b) == nigh_bpe_merge_count(a));
+    nigh_bpe_encode(a, NIGH_STR(" abab cab"), from_a, &len_a);
+    nigh_bpe_encode(b, NIGH_STR(" cab abab"), from_b, &len_b);
+    CHECK(len_a == len_b && from_a[len_a - 1] == from_b[2] && from_a[1] == from_b[len_b - 1]);
+    nigh_bpe_free(a);
+    nigh_bpe_free(b);
+    CHECK(nigh_alloc_live_bytes() == 0);
+}
+
 /* Learning the slow way: count all pairs again for every merge. */
 static void test_equals_plain(void) {
     enum { MERGES = 60 };
@@ -92,4 +109,4 @@ static void test_equals_plain(void) {
     free(text); free(ids); free(words); free(merges); free(got);
 }
 
-TEST_MAIN(T(test_words), T(test_merges), T(test_equals_plain))
+TEST_MAIN(T(test_words), T(test_merges), T(test_taken_merges), T(test_equals_plain))
