@@ -4,9 +4,9 @@
  *   spans   template    user                template
  *   plain   00000000 0  1111111111111111111 0000000 0 0000000000000
  *
- * The whole prompt is tokenised at once with a mark for each byte: a control token may not touch a byte of the user. What
- * lies between two control tokens is one text, across the borders of spans. So user text can never become a control
- * token, and marking it changes no other id. */
+ * The whole prompt is tokenised at once with a mark for each byte: a control token may not touch a byte of the user.
+ * What lies between two control tokens is one text, across the borders of spans. So user text can never become a
+ * control token, and marking it changes no other id. */
 #include "engine/chat.h"
 
 /* Has the template itself begun the prompt with BOS? */
