@@ -144,6 +144,7 @@ async function run() {
     if (!reply.ok) { await refused(reply); return; }
     head = reply.headers.get("nigh-receipt");
     for await (const event of events(reply.body)) {
+      controller.signal.throwIfAborted();       // all may have arrived already, but not all was shown
       const piece = event.choices[0]?.text;
       if (piece) {
         last = performance.now();
