@@ -121,8 +121,11 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
         .key_file = w.key_file, .cpu = nigh_cli_cpu(),
         .threads = (uint32_t)w.threads, .context_tokens = (uint32_t)w.context, .parallel = (uint32_t)w.parallel,
             .queue = (uint32_t)w.queue };
-    for (size_t i = 0; i < w.allow_hosts.count; i++)
+    /* A name without a port is this node's own port, and the port that a Host field leaves out (a proxy's). */
+    for (size_t i = 0; i < w.allow_hosts.count; i++) {
         NIGH_TRY(nigh_hosts_add(&o.hosts, nigh_str_of(w.allow_hosts.item[i]), o.port, err));
+        NIGH_TRY(nigh_hosts_add(&o.hosts, nigh_str_of(w.allow_hosts.item[i]), 80, err));
+    }
     for (size_t i = 0; i < w.allow_origins.count; i++)
         NIGH_TRY(nigh_origins_add(&o.origins, nigh_str_of(w.allow_origins.item[i]), err));
     return serve(&o, err);

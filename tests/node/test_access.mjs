@@ -35,7 +35,7 @@ const request = (n, method, target, fields) =>
     ? `POST ${target} HTTP/1.1\r\n${fields}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}`
     : `${method} ${target} HTTP/1.1\r\n${fields}\r\n`;
 
-test('hosts: 27 names on loopback', async () => {
+test('hosts: 29 names on loopback', async () => {
   const n = await Node.start(['--allow-host', 'nigh.example', '--allow-host', 'Other.Example:9999']);
   const p = n.port;
   const rows = [
@@ -43,7 +43,7 @@ test('hosts: 27 names on loopback', async () => {
     [`localhost:${p}`, true],
     [`LOCALHOST:${p}`, true],
     [`[::1]:${p}`, true],
-    ['nigh.example', false],
+    ['nigh.example', true],
     [`nigh.example:${p}`, true],
     ['other.example:9999', true],
     ['other.example', false],
@@ -65,7 +65,9 @@ test('hosts: 27 names on loopback', async () => {
     ['127.0.0.1', false],
     [`127.0.0.1:${p + 1}`, false],
     [`127.0.0.1:0${p}`, true],
-    ['nigh.example:80', false],
+    ['nigh.example:80', true],
+    ['nigh.example:81', false],
+    ['other.example:80', false],
   ];
   for (const [host, good] of rows)
     for (const [method, target] of routes) {
