@@ -2,7 +2,7 @@
 # train_stories.sh - trains models/nigh-stories.gguf again, from the corpora folder to the file.
 #   tools/train_stories.sh CORPORA WORK OUT.gguf
 # CORPORA: the folder that holds books-*.txt.zst, african-storybook, pratham-books and gutenberg. WORK: room for
-# 300 MB; a run that was stopped continues from WORK/round-1, -2 or -3. Needs zstd and awk.
+# 400 MB; a run that was stopped continues from WORK/round-1 to round-4. Needs zstd and awk.
 set -eu
 [ $# -eq 3 ] || { echo "usage: tools/train_stories.sh CORPORA WORK OUT.gguf" >&2; exit 1; }
 corpora=$1 work=$2 out=$3
@@ -69,13 +69,19 @@ for i in 1 2 3; do zstd -dc "$corpora/books-$i.txt.zst"; printf '\f\n'; done | p
         { print > (is_child[doc] ? children : rest) }
         END { if (doc < total) { print "books: " doc " documents, the table says " total > "/dev/stderr"; exit 1 } }'
 
-# The third round leaves out every document with one of the insults that old novels use for peoples.
+# without PATTERN FROM TO: the same text but for the documents in which the pattern stands.
+without() {
+    mkdir -p "$3/stories" "$3/children" "$3/books"
+    for f in stories/old-stories.txt stories/picture-books.txt children/books.txt books/books.txt; do
+        awk -v word="$1" 'BEGIN { RS = "\f\n"; ORS = "\f\n" } tolower($0) !~ word' "$2/$f" > "$3/$f"
+    done
+}
+
+# The third round leaves out every document with one of the insults that old novels use for peoples; the fourth also
+# the two lists of links that lie among the picture books.
 insults='nigg|negr[eo]|darkies|pickaninn|[^a-z]dagos?[^a-z]|kaffir|squaw|half-breed|mulatto|injun|chinam[ae]n|jewess'
-insults="$insults|sheen(y|ies)[^a-z]|gypp?o|redskin"
-mkdir -p "$work/clean/stories" "$work/clean/children" "$work/clean/books"
-for f in stories/old-stories.txt stories/picture-books.txt children/books.txt books/books.txt; do
-    awk -v insults="$insults" 'BEGIN { RS = "\f\n"; ORS = "\f\n" } tolower($0) !~ insults' "$work/$f" > "$work/clean/$f"
-done
+without "$insults|sheen(y|ies)[^a-z]|gypp?o|redskin" "$work" "$work/clean"
+without 'https?:' "$work/clean" "$work/clean-2"
 
 [ -z "${PREPARE_ONLY:-}" ] || exit 0
 # Each later round begins with the weights of the one before; they lean towards the stories.
@@ -86,5 +92,7 @@ learn "$work/stories@4,16" "$work/children@2,4" "$work/books@1,0.2" --steps 1450
 learn "$work/stories@12" "$work/children@5" "$work/books@0.3" --steps 480 --decay 450 --warmup 30 --rate 0.0015 --seed 2 \
     --from "$work/round-1" --checkpoint "$work/round-2"
 learn "$work/clean/stories@12" "$work/clean/children@5" "$work/clean/books@0.5" --steps 420 --decay 380 --warmup 30 \
-    --rate 0.002 --seed 3 --from "$work/round-2" --checkpoint "$work/round-3" --out "$out" \
+    --rate 0.002 --seed 3 --from "$work/round-2" --checkpoint "$work/round-3"
+learn "$work/clean-2/stories@12" "$work/clean-2/children@5" "$work/clean-2/books@0.5" --steps 200 --decay 180 --warmup 20 \
+    --rate 0.0015 --seed 4 --from "$work/round-3" --checkpoint "$work/round-4" --out "$out" \
     --name nigh-stories --license CC-BY-4.0 --about "$about"

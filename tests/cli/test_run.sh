@@ -113,7 +113,7 @@ if [ -w /dev/full ]; then
 fi
 
 # A terminal never gets a raw control character, a file gets every byte.
-if command -v script > /dev/null; then
+if command -v script > /dev/null && script -qec true /dev/null < /dev/null > "$tmp/tty" 2>&1; then
     hot=(-p "One day" --temp 100 --seed 3 -n 400 --ignore-end -q)
     plain=$(run "$model" "${hot[@]}" | LC_ALL=C tr -cd '\000-\010\013-\037\177' | wc -c)
     script -qec "$(printf '%q ' "$NIGH" run "$model" "${hot[@]}")" /dev/null < /dev/null > "$tmp/tty" 2>&1
@@ -122,6 +122,6 @@ if command -v script > /dev/null; then
     check_equal "control characters on a terminal (in a file: $plain)" 0 "$shown"
     check_equal "text on a terminal" yes "$([ "$(wc -c < "$tmp/tty")" -gt 400 ] && echo yes)"
 else
-    skip "terminal: there is no script(1)"
+    skip "terminal: there is no script(1), or no pseudo-terminal for it"
 fi
 finish
