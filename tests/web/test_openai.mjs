@@ -172,19 +172,22 @@ up('a node that ends says so in the stream: the client throws', async () => {
     ignore_eos: true,
   });
   const start = Date.now();
+  const finished = new Set();
   let end = null,
     thrown = null;
   try {
     for await (const chunk of stream) {
       check(chunk.id);
+      for (const choice of chunk.choices) if (choice.finish_reason) finished.add(choice.index);
       if (!end) end = node.stop();
       if (Date.now() - start < 11000) await new Promise((done) => setTimeout(done, 20));
     }
   } catch (e) {
     thrown = e;
   }
-  check(thrown, 'the stream ended quietly');
-  check(/stopping|does not read/.test(thrown.message), thrown.message);
+  // A quick model may be through before it is stopped; what is cut may never look complete.
+  check(thrown || finished.size === 8, 'the stream ended quietly');
+  if (thrown) check(/stopping|does not read/.test(thrown.message), thrown.message);
   await end;
 });
 
