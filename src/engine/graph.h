@@ -34,6 +34,9 @@ typedef struct nigh_graph {
     nigh_acts acts;                 /* quantised input of the product that runs now */
 } nigh_graph;
 
+/* Runs fn over the rows of the batch; on the calling thread when rows x width values are few. */
+void nigh_graph_each_row(nigh_graph *g, nigh_pool_fn *fn, void *ud, size_t width);
+
 /* One product out = W in (+ bias); out: [T][rows of w]. */
 typedef struct { const nigh_mat *w; const float *bias; float *out; } nigh_linear;
 
