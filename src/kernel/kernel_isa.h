@@ -4,10 +4,20 @@
 
 #include "kernel/kernel.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define UNROLL                                      /* their checks, sixteen times over, would compile for minutes */
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define UNSET __attribute__((uninitialized))       /* no zeroing by the compiler: every use is written first */
+#define ALWAYS static inline __attribute__((always_inline))
+
 void nigh_kernels_ref(nigh_kernels *k);
 #if defined(__x86_64__)
 void nigh_kernels_avx2(nigh_kernels *k);
 void nigh_kernels_avx512(nigh_kernels *k);
+/* What a faster product falls back to where it does not pay. */
+void nigh_matmul_avx512(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end);
 #endif
 
 #endif

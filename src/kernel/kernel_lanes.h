@@ -12,14 +12,6 @@
 #include "kernel/kernel_loops.h"
 #include "kernel/pack.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UNROLL                                      /* their checks, sixteen times over, would compile for minutes */
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-#define UNSET __attribute__((uninitialized))       /* no zeroing by the compiler: every use is written first */
-#define ALWAYS static inline __attribute__((always_inline))
-
 /* ---- products with float weights ---- */
 
 ALWAYS v16 load_weights(nigh_type type, const uint8_t *p) {
