@@ -68,6 +68,24 @@ uint32_t nigh_session_reuse(nigh_session *s, const int32_t *tokens, uint32_t cou
     return same;
 }
 
+nigh_status nigh_session_copy_prefix(nigh_session *dst, const nigh_session *src, uint32_t count, nigh_err *err) {
+    if (dst->m != src->m) return nigh_fail(err, NIGH_EINVAL, 0, "the two sessions are not of one model");
+    if (count > src->count)
+        return nigh_failf(err, NIGH_ERANGE, 0, "%u tokens cannot be copied, the session holds %u", count, src->count);
+    if (count > dst->limit)
+        return nigh_failf(err, NIGH_ERANGE, 0, "%u tokens do not fit a session of %u", count, dst->limit);
+    if (dst == src) { dst->count = count; return NIGH_OK; }
+    size_t dim = dst->m->h.head_dim, keys = nigh_round_up(count, NIGH_ROWS) * dim, values = count * dim;
+    for (uint32_t i = 0; i < dst->cache_layers; i++)
+        for (uint32_t head = 0; head < dst->m->h.kv_heads; head++) {
+            memcpy(nigh_session_keys(dst, i, head), nigh_session_keys(src, i, head), keys * sizeof(float));
+            memcpy(nigh_session_values(dst, i, head), nigh_session_values(src, i, head), values * sizeof(float));
+        }
+    memcpy(dst->tokens, src->tokens, count * sizeof *dst->tokens);
+    dst->count = count;
+    return NIGH_OK;
+}
+
 static size_t head_idx(const nigh_session *s, uint32_t layer_idx, uint32_t kv_head) {
     return (size_t)(layer_idx % s->cache_layers) * s->m->h.kv_heads + kv_head;
 }

@@ -122,6 +122,43 @@ static void test_company_and_reuse(void) {
     nigh_pool_free(pool);
 }
 
+/* A prefix that was copied, and not evaluated again, for every length that ends inside or between groups of 16. */
+static void test_copied_prefix(void) {
+    enum { N = 40 };
+    int32_t ids[N];
+    nigh_err err = { 0 };
+    nigh_session *from = NULL, *to = NULL;
+    nigh_runner *r = NULL;
+    nigh_model *m = model_file_open("stories260K-q8_0.gguf", NULL, nigh_cpu_detect());
+    if (!m) TEST_SKIP("the reference models are not here");
+    size_t vocab = nigh_model_about(m)->vocab;
+    some_tokens(m, test_seed(), ids, N);
+    float *want = logits_of(m, NULL, ids, N, N), *got = nigh_alloc(vocab, sizeof *got);
+    CHECK(nigh_runner_new(&r, m, NULL, N, &err) == NIGH_OK);
+    CHECK(nigh_session_new(&from, m, 128, &err) == NIGH_OK && nigh_session_new(&to, m, N, &err) == NIGH_OK);
+    CHECK(nigh_runner_prompt(r, from, ids, N, NULL, &err) == NIGH_OK);
+    for (uint32_t keep = 0; keep < N; keep++) {
+        CHECK(nigh_session_copy_prefix(to, from, keep, &err) == NIGH_OK && nigh_session_count(to) == keep);
+        CHECK(nigh_session_reuse(to, ids, N) == keep);
+        CHECK(nigh_runner_prompt(r, to, ids, N, got, &err) == NIGH_OK);
+        CHECK_MSG(!memcmp(want + (N - 1) * vocab, got, vocab * sizeof *got), "a copy of %u tokens is another", keep);
+    }
+    nigh_session_truncate(to, 3);
+    CHECK(nigh_session_copy_prefix(to, from, N + 1, &err) == NIGH_ERANGE && nigh_session_count(to) == 3);
+    CHECK(nigh_session_copy_prefix(from, from, 2, &err) == NIGH_OK && nigh_session_count(from) == 2);
+    nigh_session *small = NULL;
+    CHECK(nigh_session_new(&small, m, 2, &err) == NIGH_OK);
+    CHECK(nigh_session_copy_prefix(small, to, 3, &err) == NIGH_ERANGE && nigh_session_count(small) == 0);
+    CHECK(nigh_session_copy_prefix(small, to, 2, &err) == NIGH_OK && nigh_session_tokens(small)[1] == ids[1]);
+    nigh_free(want);
+    nigh_free(got);
+    nigh_session_free(small);
+    nigh_session_free(from);
+    nigh_session_free(to);
+    nigh_runner_free(r);
+    nigh_model_close(m);
+}
+
 static void test_refusals(void) {
     int32_t ids[200] = { 0 };
     nigh_err err = { 0 };
@@ -148,4 +185,4 @@ static void test_refusals(void) {
     nigh_model_close(m);
 }
 
-TEST_MAIN(T(test_same_bits), T(test_company_and_reuse), T(test_refusals))
+TEST_MAIN(T(test_same_bits), T(test_company_and_reuse), T(test_copied_prefix), T(test_refusals))
