@@ -30,7 +30,7 @@ LDFLAGS  += -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--as-ne
 endif
 
 # ---- rooms ----
-ROOMS    := base kernel engine learn node cli
+ROOMS    := base kernel engine place learn node cli
 SRC      := $(foreach r,$(filter-out cli,$(ROOMS)),$(filter-out %_wasm.c,$(wildcard src/$r/*.c)))
 CLI_SRC  := $(wildcard src/cli/*.c)
 OBJ      := $(SRC:%.c=$B/%.o) $(if $(wildcard src/node/*.c),$B/gen/console_data.o)
@@ -167,7 +167,7 @@ WASM_CC  ?= clang-19
 WASM_LD  ?= wasm-ld-19
 W        := build/wasm
 NOT_WASM := %_posix.c %/pool.c %_avx2.c %_avx512.c
-WASM_SRC := $(filter-out $(NOT_WASM),$(foreach r,base kernel engine wasm,$(wildcard src/$r/*.c)))
+WASM_SRC := $(filter-out $(NOT_WASM),$(foreach r,base kernel engine place wasm,$(wildcard src/$r/*.c)))
 WASM_OBJ := $(WASM_SRC:%.c=$W/%.o)
 WASM_FLAGS := --target=wasm32 -std=c11 -g0 -O3 -ffreestanding -nostdlib -nostdlibinc -isystem src/wasm/include \
               -mbulk-memory -msimd128 -ffp-contract=off -fno-math-errno -fvisibility=hidden $(WARN)

@@ -26,7 +26,8 @@
     X(ECANCEL, -7, 499, "stopped by the caller")         \
     X(EBUSY,   -8, 429, "too many requests at once")     \
     X(EAUTH,   -9, 401, "a key is needed")               \
-    X(ENOSUP, -10, 501, "not supported")
+    X(ENOSUP, -10, 501, "not supported")                 \
+    X(EPOLICY, -11, 403, "the policy does not allow it")
 
 typedef enum {
 #define NIGH_STATUS_ENUM(name, value, http, text) NIGH_##name = value,

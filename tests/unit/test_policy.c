@@ -1,0 +1,174 @@
+/* Reading policies, their refusals, and the questions of check.h. */
+#include "place/check.h"
+#include "place/decide.h"
+#include "test.h"
+
+#define HEAD \
+    "{\"version\":7,\"regions\":{\"eu\":{\"includes\":[\"DE\",\"FR\"]}}," \
+    "\"classes\":{\"public\":{\"level\":0,\"may_cross\":[\"device\",\"edge\",\"cloud\"],\"training\":true}," \
+    "\"personal\":{\"level\":2,\"may_cross\":[\"device\",\"edge\",\"cloud:redacted\"],\"redact\":[\"pii\",\"secrets\"]}," \
+    "\"secret\":{\"level\":3,\"may_cross\":[\"device\"]}},"
+#define ZONES "\"zones\":{\"berlin\":{\"region\":\"DE\",\"tenants\":[\"acme\"]}},"
+#define TARGETS \
+    "\"targets\":{\"tiny\":{\"tier\":\"device\",\"model\":\"q@sha256:" \
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\",\"needs\":{\"ram_mb\":900,\"isa\":[\"avx2\"]}}," \
+    "\"mid\":{\"tier\":\"edge\",\"model\":\"q8\",\"zone\":\"berlin\",\"url\":\"https://e.example\",\"retention\":\"0\"," \
+    "\"trains\":false},\"big\":{\"tier\":\"cloud\",\"model\":\"large\",\"provider\":\"mistral\",\"region\":\"FR\"," \
+    "\"retention\":\"none\",\"trains\":false,\"cost\":{\"in\":2,\"out\":6},\"key\":\"env:KEY\"}},"
+#define FEATURE(rest) "\"features\":{\"mail\":{\"class\":\"personal\",\"place\":[\"tiny\",\"mid\",\"big\"]" rest "}}}"
+#define POLICY HEAD ZONES TARGETS FEATURE(",\"region\":\"eu\"")
+
+static nigh_policy *parse(const char *text) {
+    nigh_policy *p;
+    nigh_err err = { 0 };
+    nigh_status status = nigh_policy_parse(&p, nigh_str_of(text), &err);
+    CHECK_MSG(status == NIGH_OK, "%s", err.text);
+    return p;
+}
+
+static void test_reads(void) {
+    nigh_policy *p = parse(POLICY);
+    if (!p) return;
+    CHECK(p->version == 7 && p->class_count == 3 && p->target_count == 3 && p->feature_count == 1);
+    CHECK(nigh_str_eq(p->targets[0].model, NIGH_STR("q")) && p->targets[0].hash.len == 64);
+    CHECK(p->targets[1].has_area && nigh_area_inside(&p->targets[1].area, &p->regions[0].area));
+    CHECK(p->top_class_idx == nigh_policy_class(p, NIGH_STR("secret")));
+    CHECK(nigh_policy_feature(p, NIGH_STR("nobody")) == UINT32_MAX);
+    nigh_policy_free(p);
+}
+
+static void test_refusals(void) {
+    static const struct { const char *text, *says; } cases[] = {
+        { "[]", "must be an object" },
+        { "{}", "version is missing" },
+        { "{\"version\":0,\"classes\":{},\"targets\":{},\"features\":{}}", "version: must be a whole number" },
+        { "{\"version\":1,\"classes\":{},\"targets\":{},\"features\":{}}", "classes: at least one" },
+        { "{\"version\":1,\"clases\":{},\"targets\":{},\"features\":{}}", "clases: this key is not known" },
+        { HEAD ZONES TARGETS FEATURE(",\"regoin\":\"eu\""), "regoin: this key is not known" },
+        { HEAD ZONES TARGETS FEATURE(",\"region\":\"mars\""), "region: names neither" },
+        { HEAD ZONES TARGETS FEATURE(",\"rank\":\"quality\""), "rank: rank by quality needs" },
+        { HEAD ZONES TARGETS FEATURE(",\"rank\":\"best\""), "rank: this word is not known" },
+        { HEAD ZONES TARGETS FEATURE(",\"cache\":\"user\""), "cache: a cache needs retention.cache" },
+        { HEAD ZONES TARGETS FEATURE(",\"retention\":{\"prompt\":\"soon\"}"), "prompt: must be a duration" },
+        { HEAD ZONES TARGETS FEATURE(",\"degrade\":[\"target:nobody\"]"), "degrade: names a target" },
+        { HEAD ZONES TARGETS FEATURE(",\"degrade\":[\"error\",\"queue:<=6h\"]"), "nothing can follow error" },
+        { HEAD ZONES TARGETS FEATURE(",\"degrade\":[\"cache:stale<=x\"]"), "holds a duration" },
+        { HEAD ZONES TARGETS FEATURE(",\"degrade\":[\"target:tiny,max_tokens=0\"]"), "after a target stands" },
+        { HEAD ZONES TARGETS FEATURE(",\"escalate\":{\"when\":[\"confidence\"]}"), "confidence needs a threshold" },
+        { HEAD ZONES TARGETS FEATURE(",\"quality\":{\"eval\":\"x\",\"min\":0.5}"), "eval is not an evaluation" },
+        { HEAD ZONES TARGETS FEATURE(",\"latency\":{\"total_ms\":-1}"), "total_ms: must be a whole number" },
+        { HEAD "\"targets\":{\"a\":{\"tier\":\"cloud\",\"model\":\"m\"}},\"features\":{}}", "needs a url or a provider" },
+        { HEAD "\"targets\":{\"a\":{\"tier\":\"moon\",\"model\":\"m\"}},\"features\":{}}", "tier: this word is not known" },
+        { HEAD "\"targets\":{\"a\":{\"tier\":\"device\",\"model\":\"m@sha256:12\"}},\"features\":{}}", "64 lower-case hex" },
+        { HEAD "\"targets\":{\"a\":{\"tier\":\"device\",\"model\":\"m\",\"trains\":false}},\"features\":{}}",
+          "nothing leaves the device" },
+        { HEAD "\"targets\":{\"a\":{\"tier\":\"cloud\",\"model\":\"m\",\"url\":\"https://x\",\"key\":\"sk-1\"}},"
+               "\"features\":{}}", "never the key itself" },
+        { HEAD "\"targets\":{\"a\":{\"tier\":\"cloud\",\"model\":\"m\",\"url\":\"https://x\",\"zone\":\"z\"}},"
+               "\"features\":{}}", "zone is not a zone" },
+        { HEAD "\"targets\":{},\"features\":{\"f\":{\"class\":\"odd\",\"place\":[]}}}", "class is not a class" },
+        { HEAD "\"targets\":{},\"features\":{\"f\":{\"class\":\"secret\",\"place\":[\"x\"]}}}", "place: names a target" },
+        { "{\"version\":1,\"classes\":{\"a\":{\"level\":1,\"may_cross\":[]},\"b\":{\"level\":1,\"may_cross\":[]}},"
+          "\"targets\":{},\"features\":{}}", "has the level of another class" },
+        { "{\"version\":1,\"classes\":{\"a\":{\"level\":1,\"may_cross\":[\"cloud:redacted\"]}},\"targets\":{},"
+          "\"features\":{}}", "redact names nothing" },
+        { "{\"version\":1,\"valid_until\":\"tomorrow\",\"classes\":{},\"targets\":{},\"features\":{}}", "must be a time" },
+    };
+    for (size_t i = 0; i < NIGH_COUNT(cases); i++) {
+        nigh_policy *p;
+        nigh_err err = { 0 };
+        nigh_status status = nigh_policy_parse(&p, nigh_str_of(cases[i].text), &err);
+        CHECK_MSG(status == NIGH_EINVAL && p == NULL && strstr(err.text, cases[i].says), "case %zu: %s", i, err.text);
+    }
+    CHECK(nigh_alloc_live_bytes() == 0);
+}
+
+static void test_times(void) {
+    static const struct { const char *text; uint64_t seconds; bool ok; } instants[] = {
+        { "1970-01-01T00:00:00Z", 0, true },           { "2000-02-29T12:34:56Z", 951827696, true },
+        { "2026-11-28T00:00:00Z", 1795824000, true },  { "2026-13-28T00:00:00Z", 0, false },
+        { "2026-11-28 00:00:00Z", 0, false },          { "2026-11-28T00:00:00", 0, false } };
+    for (size_t i = 0; i < NIGH_COUNT(instants); i++) {
+        uint64_t got = 0;
+        bool ok = nigh_instant_parse(nigh_str_of(instants[i].text), &got);
+        CHECK_MSG(ok == instants[i].ok && (!ok || got == instants[i].seconds), "%s: %llu", instants[i].text,
+                  (unsigned long long)got);
+    }
+    static const struct { const char *text; uint32_t seconds; bool ok; } durations[] = {
+        { "0", 0, true }, { "none", 0, true }, { "90s", 90, true }, { "30m", 1800, true }, { "7d", 604800, true },
+        { "", 0, false }, { "d", 0, false }, { "-1d", 0, false }, { "1w", 0, false }, { "99999999d", 0, false } };
+    for (size_t i = 0; i < NIGH_COUNT(durations); i++) {
+        uint32_t got = 0;
+        bool ok = nigh_duration_parse(nigh_str_of(durations[i].text), &got);
+        CHECK_MSG(ok == durations[i].ok && (!ok || got == durations[i].seconds), "%s: %u", durations[i].text, got);
+    }
+}
+
+static void test_questions(void) {
+    nigh_policy *p = parse(POLICY);
+    nigh_area germany = nigh_area_none();
+    if (!p) return;
+    germany.bits[0] = 1;            /* the first country of the file */
+    CHECK(!nigh_can_leave(p, 0, &p->regions[0].area).leaves);
+    nigh_leave leave = nigh_can_leave(p, 0, &germany);
+    CHECK(leave.leaves && nigh_str_eq(p->targets[leave.target_idx].name, NIGH_STR("big")));
+    CHECK(nigh_can_leave(p, 0, NULL).leaves);
+    CHECK(nigh_reach(p, 0, nigh_policy_class(p, NIGH_STR("secret")), UINT32_MAX) == 1);
+    nigh_policy_free(p);
+}
+
+typedef struct { size_t kinds[6]; } flows;
+static void count_flow(void *ud, const nigh_flow *f) { ((flows *)ud)->kinds[f->kind]++; }
+
+static flows compare(const char *older, const char *newer) {
+    flows f = { { 0 } };
+    nigh_policy *a = parse(older), *b = parse(newer);
+    if (a && b) nigh_policy_compare(a, b, count_flow, &f);
+    nigh_policy_free(a);
+    nigh_policy_free(b);
+    return f;
+}
+
+#define WITH(retention, trains, region, url, redact) \
+    "{\"version\":1,\"classes\":{\"c\":{\"level\":0,\"training\":true,\"may_cross\":[\"cloud\"]" redact "}}," \
+    "\"targets\":{\"t\":{\"tier\":\"cloud\",\"model\":\"m\",\"url\":\"" url "\",\"retention\":\"" retention "\"," \
+    "\"trains\":" trains region "}},\"features\":{\"f\":{\"class\":\"c\",\"place\":[\"t\"]," \
+    "\"retention\":{\"prompt\":\"7d\"}}}}"
+
+static void test_new_flows(void) {
+    const char *base = WITH("1s", "false", ",\"region\":\"DE\"", "https://a", ",\"redact\":[\"pii\"]");
+    static const struct { const char *newer; nigh_flow_kind kind; } cases[] = {
+        { WITH("2s", "false", ",\"region\":\"DE\"", "https://a", ",\"redact\":[\"pii\"]"), NIGH_FLOW_RETENTION },
+        { WITH("1s", "true", ",\"region\":\"DE\"", "https://a", ",\"redact\":[\"pii\"]"), NIGH_FLOW_TRAINING },
+        { WITH("1s", "false", ",\"region\":\"FR\"", "https://a", ",\"redact\":[\"pii\"]"), NIGH_FLOW_REGION },
+        { WITH("1s", "false", "", "https://a", ",\"redact\":[\"pii\"]"), NIGH_FLOW_REGION },
+        { WITH("1s", "false", ",\"region\":\"DE\"", "https://b", ",\"redact\":[\"pii\"]"), NIGH_FLOW_PROVIDER },
+        { WITH("1s", "false", ",\"region\":\"DE\"", "https://a", ""), NIGH_FLOW_REDACTION } };
+    flows none = compare(base, base);
+    for (size_t k = 0; k < 6; k++) CHECK(none.kinds[k] == 0);
+    for (size_t i = 0; i < NIGH_COUNT(cases); i++) {
+        flows f = compare(base, cases[i].newer);
+        for (size_t k = 0; k < 6; k++) CHECK_MSG(f.kinds[k] == (k == (size_t)cases[i].kind), "case %zu kind %zu", i, k);
+    }
+    flows fresh = compare("{\"version\":1,\"classes\":{\"c\":{\"level\":0,\"may_cross\":[]}},\"targets\":{},\"features\":{}}",
+                          base);
+    CHECK(fresh.kinds[NIGH_FLOW_NEW] == 1);
+}
+
+/* An unknown feature, with the most generous policy: only the device. */
+static void test_unknown_feature(void) {
+    nigh_policy *p = parse(POLICY);
+    nigh_decision d;
+    if (!p) return;
+    nigh_place_facts facts = { .online = true, .on_mains = true, .ram_mb = 8000, .isa = NIGH_ISA_AVX2, .models = ~0ull,
+                               .tenant_zones = ~0ull };
+    nigh_place_request r = { UINT32_MAX, UINT32_MAX, UINT32_MAX, 10, 10, 0, 0 };
+    nigh_decide(p, &facts, &r, &d);
+    CHECK(d.allowed == 1 && d.count == 1 && d.class_idx == p->top_class_idx);
+    facts.ram_mb = 100;
+    nigh_decide(p, &facts, &r, &d);
+    CHECK(d.count == 0 && (nigh_place_whys(p, &facts, &r) & NIGH_WHY_NEEDS));
+    nigh_policy_free(p);
+}
+
+TEST_MAIN(T(test_reads), T(test_refusals), T(test_times), T(test_questions), T(test_new_flows), T(test_unknown_feature))
