@@ -17,6 +17,7 @@ void nigh_os_pages_give(void *p, size_t bytes); /* of either; accepts NULL */
 
 /* ---- time ---- */
 uint64_t nigh_os_now_ns(void);                  /* monotonic */
+uint64_t nigh_os_thread_cpu_ns(void);           /* processor time of the calling thread */
 uint64_t nigh_os_unix_ms(void);                 /* wall clock, UTC */
 
 /* ---- processor: flags of kernel/kernel.h, 0 for plain C ---- */

@@ -55,6 +55,7 @@ static uint64_t clock_ns(clockid_t which) {
 }
 
 uint64_t nigh_os_now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+uint64_t nigh_os_thread_cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 uint64_t nigh_os_unix_ms(void) { return clock_ns(CLOCK_REALTIME) / 1000000u; }
 
 size_t nigh_os_cpu_count(void) {

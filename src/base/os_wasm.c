@@ -94,6 +94,7 @@ void nigh_os_pages_give(void *p, size_t bytes) {
 }
 
 uint64_t nigh_os_now_ns(void) { return 0; }
+uint64_t nigh_os_thread_cpu_ns(void) { return 0; }
 uint64_t nigh_os_unix_ms(void) { return 0; }
 size_t nigh_os_cpu_count(void) { return 1; }
 size_t nigh_os_rss_bytes(void) { return __builtin_wasm_memory_size(0) * SLAB; }

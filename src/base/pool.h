@@ -1,7 +1,8 @@
 /* pool.h - threads that split one call over rows.
- * One caller at a time. Work is handed out in chunks of `grain`, dynamically, so a busy core does not
- * stop the other; between calls the workers spin briefly, then sleep. What is computed may not depend
- * on how the range is cut. A NULL pool is a plain loop (the browser). */
+ * One caller at a time. Each thread begins with its own run of neighbouring chunks of `grain`, so that it reads
+ * memory forward; who is through takes half of what another has left, so a busy core does not stop the rest.
+ * Between calls the workers spin briefly, then sleep. What is computed may not depend on how the range is
+ * cut. A NULL pool is a plain loop (the browser). */
 #ifndef NIGH_POOL_H
 #define NIGH_POOL_H
 
@@ -19,5 +20,16 @@ void nigh_pool_free(nigh_pool *p);
 size_t nigh_pool_size(const nigh_pool *p);      /* 1 for NULL */
 /* Calls fn until 0..count is done; returns when every part is. grain 0 counts as 1. */
 void nigh_pool_run(nigh_pool *p, nigh_pool_fn *fn, void *ud, size_t count, size_t grain);
+
+/* Says, before a call, what the call after it will read: whoever has to wait asks for the beginning of its share.
+ * Only a hint; bytes may be NULL (nothing), and the memory may be gone by then. */
+void nigh_pool_ahead(nigh_pool *p, const void *bytes, size_t count);
+
+typedef struct {
+    uint64_t calls;             /* that were split: each is one meeting of the threads */
+    uint64_t lowered;           /* times that fewer threads were found to be faster, because others use the cores */
+    size_t active;              /* threads that take part now */
+} nigh_pool_stats;
+nigh_pool_stats nigh_pool_about(const nigh_pool *p);
 
 #endif

@@ -1,10 +1,7 @@
-/* test_base.c - strings, formatting, buffers, the reader, memory and the thread pool. */
+/* test_base.c - strings, formatting, buffers, the reader and memory. */
 #define _GNU_SOURCE
-#include <stdatomic.h>
-
 #include "base/base.h"
 #include "base/os.h"
-#include "base/pool.h"
 #include "test.h"
 
 static void test_str(void) {
@@ -77,29 +74,6 @@ static void test_memory(void) {
     CHECK(nigh_alloc_live_bytes() == before);
 }
 
-static atomic_size_t pool_sum;
-static void add_range(void *ud, size_t worker, size_t begin, size_t end) {
-    (void)ud;
-    (void)worker;
-    size_t part = 0;
-    for (size_t i = begin; i < end; i++) part += i;
-    atomic_fetch_add(&pool_sum, part);
-}
-
-static void test_pool(void) {
-    const size_t sizes[] = { 1, 2, 3 };
-    for (size_t s = 0; s < NIGH_COUNT(sizes); s++) {
-        nigh_pool *p = nigh_pool_new(sizes[s]);
-        CHECK(p && nigh_pool_size(p) == sizes[s]);
-        for (size_t n = 0; n < 400; n++) {
-            atomic_store(&pool_sum, 0);
-            nigh_pool_run(p, add_range, NULL, n, 1 + n % 7);
-            CHECK(atomic_load(&pool_sum) == (n ? n * (n - 1) / 2 : 0));
-        }
-        nigh_pool_free(p);
-    }
-}
-
 static void test_files(void) {
     char path[64];
     nigh_err err;
@@ -134,5 +108,5 @@ static void test_file_cut_while_mapped(void) {
     unlink(path);
 }
 
-TEST_MAIN(T(test_str), T(test_numbers), T(test_format), T(test_buf), T(test_reader), T(test_memory), T(test_pool),
+TEST_MAIN(T(test_str), T(test_numbers), T(test_format), T(test_buf), T(test_reader), T(test_memory),
           T(test_files), T(test_file_cut_while_mapped))
