@@ -12,8 +12,9 @@
 #include "base/json.h"
 #include "cli/cli.h"
 #include "cli/cli_chat.h"
+#include "cli/cli_draft.h"
 #include "cli/cli_model.h"
-#include "engine/generate.h"
+#include "engine/speculate.h"
 
 static const char help[] =
     "usage: nigh run MODEL [-p TEXT] [OPTIONS]\n"
@@ -38,6 +39,9 @@ static const char help[] =
     "      --special             <names> of control tokens in the prompt are those tokens, not text\n"
     "  -c, --context N           tokens of prompt and answer together; default the model's own, at most 4096\n"
     "  -t, --threads N           default: one a core\n"
+    "      --draft MODEL         a small model of the same vocabulary guesses ahead; none: nothing guesses\n"
+    "      --no-speculation      the same as --draft none. Otherwise repetitions are guessed from the text and\n"
+    "                            checked many at once: faster where it repeats, and the same text to the byte\n"
     "      --json                one JSON object at the end instead of the text\n"
     "  -q, --quiet               nothing on stderr but errors\n"
     "\n"
@@ -49,11 +53,11 @@ static const char help[] =
     "  echo \"One day\" | nigh run MODEL.gguf -n 20 --stop \".\" --json\n";
 
 typedef struct {
-    const char *prompt, *system;
+    const char *prompt, *system, *draft;
     int64_t tokens, seed, threads, context, top_k;
     double temp, top_p, min_p, repeat, frequency, presence;
     nigh_opt_list stop;
-    bool ignore_end, special, chat, json, quiet;
+    bool ignore_end, special, chat, json, quiet, alone;
 } run_opts;
 
 typedef struct {
@@ -61,7 +65,8 @@ typedef struct {
     nigh_cli_model m;
     nigh_cli_chat chat;
     nigh_ids ids;               /* the prompt */
-    float *logits;              /* [vocab] */
+    nigh_cli_draft draft;
+    nigh_writer *writer;
     nigh_generation *gen;
     nigh_finish finish;
     nigh_buf text;              /* of the answer, where it is needed as a whole */
@@ -91,6 +96,8 @@ static nigh_status read_opts(run_opts *o, int *argc, char **argv, nigh_err *err)
                               { "special", 0, NIGH_OPT_FLAG, &o->special, 0, 0 },
                               { "context", 'c', NIGH_OPT_INT, &o->context, 1, UINT32_MAX },
                               { "threads", 't', NIGH_OPT_INT, &o->threads, 1, 256 },
+                              { "draft", 0, NIGH_OPT_TEXT, &o->draft, 0, 0 },
+                              { "no-speculation", 0, NIGH_OPT_FLAG, &o->alone, 0, 0 },
                               { "json", 0, NIGH_OPT_FLAG, &o->json, 0, 0 },
                               { "quiet", 'q', NIGH_OPT_FLAG, &o->quiet, 0, 0 } };
     NIGH_TRY(nigh_opts_read(opts, NIGH_COUNT(opts), argc, argv, err));
@@ -202,30 +209,28 @@ static nigh_status end_generation(run_state *r, nigh_finish why, nigh_err *err) 
 /* Token after token until the generation ends, the context is full or the user stops it. */
 static nigh_status answer(run_state *r, nigh_err *err) {
     nigh_step step;
-    for (;;) {
+    nigh_writer_start(r->writer, r->ids.ptr, r->ids.len);
+    for (;; r->evaluated++) {
         if (nigh_cli_stopped()) return end_generation(r, NIGH_FINISH_CANCEL, err);
-        NIGH_TRY(nigh_generation_step(r->gen, r->logits, &step, err));
+        nigh_status status = nigh_writer_step(r->writer, r->gen, &step, err);
+        if (status == NIGH_ECANCEL) return end_generation(r, NIGH_FINISH_CANCEL, err);
+        if (status != NIGH_OK) return status;
         if (r->first_ns == 0) r->first_ns = nigh_os_now_ns() - r->begun_ns;
         r->finish = step.finish;
         NIGH_TRY(put_text(r, step.text, err));
         if (step.finish != NIGH_FINISH_NONE) return NIGH_OK;
-        if (nigh_session_count(r->m.session) == nigh_session_limit(r->m.session))
-            return end_generation(r, NIGH_FINISH_LENGTH, err);
-        nigh_batch_item item = { .session = r->m.session, .tokens = &step.token, .count = 1, .logits = r->logits };
-        nigh_status status = nigh_runner_eval(r->m.runner, &item, 1, err);
-        if (status == NIGH_ECANCEL) return end_generation(r, NIGH_FINISH_CANCEL, err);
-        if (status != NIGH_OK) return status;
-        r->evaluated++;
+        if (nigh_writer_full(r->writer)) return end_generation(r, NIGH_FINISH_LENGTH, err);
     }
 }
 
 static nigh_status evaluate_prompt(run_state *r, nigh_err *err) {
     uint32_t count = (uint32_t)r->ids.len;
     r->kept = nigh_session_reuse(r->m.session, r->ids.ptr, count);
-    nigh_status status = nigh_runner_prompt(r->m.runner, r->m.session, r->ids.ptr, count, r->logits, err);
+    float *logits = nigh_writer_logits(r->writer);
+    nigh_status status = nigh_runner_prompt(r->m.runner, r->m.session, r->ids.ptr, count, logits, err);
     /* A Ctrl-C that came too late for the last answer is not meant for this one. */
     if (status == NIGH_ECANCEL && !nigh_cli_stopped())
-        status = nigh_runner_prompt(r->m.runner, r->m.session, r->ids.ptr, count, r->logits, err);
+        status = nigh_runner_prompt(r->m.runner, r->m.session, r->ids.ptr, count, logits, err);
     return status;
 }
 
@@ -258,6 +263,9 @@ static void say_status(run_state *r) {
     unsigned count = nigh_generation_count(r->gen);
     fprintf(stderr, " \u00b7 %u token%s", count, count == 1 ? "" : "s");
     if (r->evaluated) fprintf(stderr, " at %.1f tok/s", rate(r->evaluated, r->answer_ns));
+    const nigh_speculation *sp = nigh_writer_about(r->writer);
+    if (sp->accepted) fprintf(stderr, " (%llu of %llu guesses right)", (unsigned long long)sp->accepted,
+                              (unsigned long long)sp->drafted);
     fprintf(stderr, " \u00b7 %.0f ms", ms);
     if (r->o.seed >= 0 && r->o.temp > 0) fprintf(stderr, " \u00b7 seed %lld", (long long)r->o.seed);
     fputc('\n', stderr);
@@ -266,6 +274,7 @@ static void say_status(run_state *r) {
 static nigh_status say_json(run_state *r, nigh_err *err) {
     static const char *const reasons[] = { "none", "stop", "length", "cancel" };
     double ms = elapsed_ms(r);
+    const nigh_speculation *sp = nigh_writer_about(r->writer);
     nigh_buf b = NIGH_BUF((size_t)NIGH_CLI_TEXT_MAX * 7);
     nigh_status status = nigh_buf_add(&b, NIGH_STR("{\"text\":"));
     if (status == NIGH_OK) status = nigh_json_add_string(&b, nigh_buf_str(&r->text));
@@ -276,9 +285,10 @@ static nigh_status say_json(run_state *r, nigh_err *err) {
                                (unsigned)nigh_generation_count(r->gen));
     if (status == NIGH_OK)
         status = nigh_buf_addf(
-            &b, ",\"timings\":{\"load_ms\":%.1f,\"first_token_ms\":%.1f,\"prompt_tps\":%.1f,\"decode_tps\":%.1f}",
-            (double)r->m.load_ns / 1e6, (double)r->first_ns / 1e6, prompt_rate(r),
-            rate(r->evaluated, r->answer_ns));
+            &b, ",\"timings\":{\"load_ms\":%.1f,\"first_token_ms\":%.1f,\"prompt_tps\":%.1f,\"decode_tps\":%.1f,"
+                "\"drafted_tokens\":%llu,\"accepted_tokens\":%llu}",
+            (double)r->m.load_ns / 1e6, (double)r->first_ns / 1e6, prompt_rate(r), rate(r->evaluated, r->answer_ns),
+            (unsigned long long)sp->drafted, (unsigned long long)sp->accepted);
     if (status == NIGH_OK)
         status =
             nigh_buf_addf(&b, ",\"receipt\":{\"place\":\"device\",\"model\":\"%s\",\"bytes_out\":0,\"ms\":%.0f}}\n",
@@ -362,8 +372,11 @@ static nigh_status work(run_state *r, const char *model, nigh_err *err) {
     if (r->o.chat || r->o.system || (r->talk && r->m.about->chat_template.len))
         NIGH_TRY(nigh_cli_chat_open(&r->chat, &r->m, r->o.system, err));
     NIGH_TRY(nigh_cli_model_begin(&r->m, nigh_cli_context(&r->m, r->o.context), 0, err));
-    r->logits = nigh_alloc(r->m.about->vocab, sizeof *r->logits);
-    if (!r->logits) return nigh_fail(err, NIGH_ENOMEM, 0, "no memory for the logits");
+    NIGH_TRY(nigh_cli_draft_open(&r->draft, &r->m, r->o.draft, err));
+    nigh_writer_opts w = { .runner = r->m.runner, .session = r->m.session, .model = r->draft.draft,
+                           .alone = r->o.alone || nigh_cli_draft_is_none(r->o.draft), .now_ns = nigh_os_now_ns,
+                           .vocab = r->m.about->vocab };
+    NIGH_TRY(nigh_writer_new(&r->writer, w, err));
     return r->talk ? converse(r, err) : answer_prompt(r, err);
 }
 
@@ -375,7 +388,8 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     r.terminal = isatty(STDOUT_FILENO);
     nigh_status status = work(&r, argv[0], err);
     nigh_generation_free(r.gen);
-    nigh_free(r.logits);
+    nigh_writer_free(r.writer);
+    nigh_cli_draft_close(&r.draft);
     nigh_ids_release(&r.ids);
     nigh_buf_release(&r.text);
     nigh_cli_chat_close(&r.chat);

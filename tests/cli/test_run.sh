@@ -31,7 +31,7 @@ check_match "memory before it is taken" \
     '^memory: weights [0-9.]+ MiB \+ cache [0-9.]+ MiB \([0-9]+ tokens\) \+ scratch' \
     "$(head -n 1 "$tmp/err")"
 want="^on this device · model ${hash:0:12} · 0 bytes left · prompt [0-9]+ tokens at [0-9.]+ tok/s"
-check_match "status line" "$want · [0-9]+ tokens at [0-9.]+ tok/s · [0-9]+ ms\$" "$(tail -n 1 "$tmp/err")"
+check_match "status line" "$want · [0-9]+ tokens at [0-9.]+ tok/s( \\([0-9]+ of [0-9]+ guesses right\\))? · [0-9]+ ms\$" "$(tail -n 1 "$tmp/err")"
 
 # Seeds: the same one repeats, also the one that was drawn.
 run "$model" -p "One day" -n 30 --temp 1 --seed 5 -q > "$tmp/a"
@@ -53,6 +53,21 @@ if command -v node > /dev/null; then
     check_equal "the context is full" length "$(printf '%s' "$out" | json o.finish_reason)"
 else
     skip "json: there is no node"
+fi
+
+# Guesses change nothing but the time.
+repeats="the dog saw the cat and the dog saw the cat and the dog"
+for settings in "--temp 0" "--temp 0.9 --seed 3" "--temp 1.4 --seed 4 --repeat-penalty 1.2" "-c 40"; do
+    run "$model" -p "$repeats" -n 60 --ignore-end -q $settings --no-speculation > "$tmp/alone"
+    run "$model" -p "$repeats" -n 60 --ignore-end -q $settings > "$tmp/other"
+    check_same "the same text with guesses, $settings" "$tmp/alone" "$tmp/other"
+    run "$model" -p "$repeats" -n 60 --ignore-end -q $settings --draft "$model" > "$tmp/other"
+    check_same "the same text with a draft model, $settings" "$tmp/alone" "$tmp/other"
+done
+if [ -r "$golden_model" ]; then
+    run "$model" -p "$repeats" -n 5 -q --draft "$golden_model" > /dev/null 2> "$tmp/err"
+    check_equal "a draft model of another vocabulary" 1 $?
+    check_match "it says so" "the draft model has another vocabulary" "$(cat "$tmp/err")"
 fi
 
 # The prompt from standard input, without its last line feed.
