@@ -31,12 +31,17 @@ endif
 
 # ---- rooms ----
 ROOMS    := base kernel engine place learn node cli
-SRC      := $(foreach r,$(filter-out cli,$(ROOMS)),$(filter-out %_wasm.c,$(wildcard src/$r/*.c)))
+# Files of instruction sets that the compiler does not build for are left out.
+ARCH     := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+FOR_X86  := %_avx2.c %_avx512.c %_amx.c
+FOR_ARM  := %_neon.c %_dotprod.c
+FOREIGN  := %_wasm.c $(if $(filter x86_64,$(ARCH)),,$(FOR_X86)) $(if $(filter aarch64 arm64,$(ARCH)),,$(FOR_ARM))
+SRC      := $(foreach r,$(filter-out cli,$(ROOMS)),$(filter-out $(FOREIGN),$(wildcard src/$r/*.c)))
 CLI_SRC  := $(wildcard src/cli/*.c)
-OBJ      := $(SRC:%.c=$B/%.o) $(if $(wildcard src/node/*.c),$B/gen/console_data.o)
+OBJ      := $(SRC:%.c=$B/%.o) $(if $(filter node,$(ROOMS)),$B/gen/console_data.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$B/%.o)
 LIB      := $B/libnigh.a
-NODE_LIBS := $(if $(wildcard src/node/*.c),-lmicrohttpd)
+NODE_LIBS := $(if $(filter node,$(ROOMS)),-lmicrohttpd)
 
 KINDS    := unit prop golden conform fault
 UNIT     := $(patsubst tests/%.c,$B/tests/%,$(foreach k,$(KINDS),$(wildcard tests/$k/test_*.c)))
@@ -54,6 +59,7 @@ all: $(if $(CLI_SRC),$B/nigh) $(LIB)   ## the program, build/nigh, and the libra
 $B/src/kernel/%_avx2.o:   CFLAGS += -mavx2 -mf16c
 $B/src/kernel/%_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c \
                                     -mprefer-vector-width=512
+$B/src/kernel/%_dotprod.o: CFLAGS += -march=armv8.2-a+dotprod
 # Training's products are not under the bit contract (src/kernel/gemm.h).
 $B/src/kernel/gemm_avx2.o:        CFLAGS += -mfma
 $B/src/kernel/gemm_bf16_avx512.o: CFLAGS += -mavx512bf16
@@ -61,6 +67,11 @@ $B/src/kernel/gemm_bf16_avx512.o: CFLAGS += -mavx512bf16
 # Under sanitizers these two files, all of it inlined, would take minutes at -O3.
 ifneq ($(SAN),)
 $B/src/kernel/%_avx2.o $B/src/kernel/%_avx512.o: CFLAGS += -O1
+endif
+
+# gcc 12 for ARM ends in an internal error on one of the tests otherwise.
+ifneq ($(filter aarch64 arm64,$(ARCH)),)
+$B/tests/%: private CFLAGS += -fno-tree-vectorize
 endif
 
 $B/%.o: %.c
@@ -112,7 +123,7 @@ $B/tools/%: tools/%.c tests/test.h
 	@$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d $< -o $@
 
 # ---- what one types ----
-.PHONY: golden-models fuzz-programs
+.PHONY: golden-models fuzz-programs arm test-arm
 .PHONY: all run test test-native tidy wasm bench bench-kernel fuzz install uninstall clean help
 run:            ## install what is missing, build, start the node at http://127.0.0.1:6444
 	@tools/install.sh run
@@ -121,7 +132,7 @@ run:            ## install what is missing, build, start the node at http://127.
 
 test:           ## install what is missing, build, run every test; ends with "N passed, N failed, N skipped"
 	@tools/install.sh test || echo 'some packages are missing: the tests that need them are skipped'
-	@$(MAKE) -s --no-print-directory -j$$(nproc) all $(TIDY) $(UNIT) wasm golden-models
+	@$(MAKE) -s --no-print-directory -j$$(nproc) all $(TIDY) $(UNIT) wasm arm golden-models
 	@tools/run_tests.sh $(TIDY) $(UNIT) $(SCRIPTS)
 
 # For example: SAN=address,undefined or SAN=thread, TESTS="pool json", NIGH_SHORT=1
@@ -162,11 +173,23 @@ clean:          ## remove everything that was built
 help:           ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
+# ---- 64-bit ARM: the core rooms and their tests, static, run by an emulator (tests/arm) ----
+ARM_CC   ?= aarch64-linux-gnu-gcc
+ARM_TESTS := unit/test_kernel unit/test_quant prop/test_bits golden/test_logits
+arm:            ## the core and its tests for 64-bit ARM, build-arm, if a cross compiler is there
+	@if command -v $(ARM_CC) > /dev/null; \
+	 then $(MAKE) -s --no-print-directory -j$$(nproc) CC=$(ARM_CC) B=build-arm ROOMS='base kernel engine' HARDEN= \
+	    LDFLAGS=-static $(ARM_TESTS:%=build-arm/tests/%); \
+	 else echo 'no $(ARM_CC): nothing is built for ARM (tools/install.sh test)'; fi
+
+test-arm: arm $B/tests/prop/test_bits golden-models     ## the arithmetic on emulated 64-bit ARM, same bits as here
+	@NIGH_ARM=all tools/run_tests.sh tests/arm/test_arm.sh
+
 # ---- the browser: the core rooms without a C library; plain C kernels, so the bits are the same as everywhere ----
 WASM_CC  ?= clang-19
 WASM_LD  ?= wasm-ld-19
 W        := build/wasm
-NOT_WASM := %_posix.c %/pool.c %_avx2.c %_avx512.c
+NOT_WASM := %_posix.c %/pool.c $(FOR_X86) $(FOR_ARM)
 WASM_SRC := $(filter-out $(NOT_WASM),$(foreach r,base kernel engine place wasm,$(wildcard src/$r/*.c)))
 WASM_OBJ := $(WASM_SRC:%.c=$W/%.o)
 WASM_FLAGS := --target=wasm32 -std=c11 -g0 -O3 -ffreestanding -nostdlib -nostdlibinc -isystem src/wasm/include \

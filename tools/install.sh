@@ -45,6 +45,9 @@ need test  ca-certificates    certificates                -- npm fetches its pac
 need test  chromium           chromium_is_there           -- the browser that the console test drives
 need test  curl               have curl                   -- the commands of the documents use it
 need test  zstd               have zstd                   -- unpacks the reference texts of some tests
+need test  gcc-aarch64-linux-gnu have aarch64-linux-gnu-gcc -- builds the arithmetic and its tests for 64-bit ARM
+need test  libc6-dev-arm64-cross [ -e /usr/aarch64-linux-gnu/include/stdio.h ] -- the C library those tests stand on
+need test  qemu-user          have qemu-aarch64           -- runs them
 need lanes libclang-rt-19-dev clang_runtime               -- the run-time parts of libFuzzer and of the sanitizers
 
 npm_missing=

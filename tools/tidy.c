@@ -203,12 +203,14 @@ static void include_direction(void) {
 }
 
 static bool is_isa_file(const char *path) {
-    return ends(path, "_avx2.c") || ends(path, "_avx512.c") || ends(path, "_amx.c") || ends(path, "_x86.c");
+    return ends(path, "_avx2.c") || ends(path, "_avx512.c") || ends(path, "_amx.c") || ends(path, "_x86.c")
+           || ends(path, "_neon.c") || ends(path, "_neon.h") || ends(path, "_dotprod.c");
 }
 
 static void freestanding_headers(void) {
     static const char *const plain[] = { "assert.h", "stdarg.h",    "stdbool.h", "stddef.h", "stdint.h",
                                          "string.h", "stdatomic.h", "limits.h",  "float.h",  NULL };
+    static const char *const vectors[] = { "immintrin.h", "arm_neon.h", NULL };
     char name[256];
     bool system;
     for (size_t i = 0; i < file_count; i++) {
@@ -216,19 +218,19 @@ static void freestanding_headers(void) {
         if (!files[i].is_c || !starts(files[i].path, "src/") || room < 0 || !rooms[room].freestanding) continue;
         if (is_allowed("system-headers", files[i].path)) continue;
         for (size_t at = 0; next_include(&files[i], &at, name, sizeof name, &system);)
-            if (system && !in_list(name, plain) && !(is_isa_file(files[i].path) && strcmp(name, "immintrin.h") == 0))
+            if (system && !in_list(name, plain) && !(is_isa_file(files[i].path) && in_list(name, vectors)))
                 report(&files[i], at, "<%s> is not for a room that is built without a C library", name);
     }
 }
 
 static void sockets_and_libraries_only_in_node(void) {
     static const char *const system_headers[] = {
-        "assert.h",   "ctype.h",       "dirent.h",      "errno.h",     "fcntl.h",      "fenv.h",
+        "arm_neon.h", "assert.h",      "ctype.h",       "dirent.h",      "errno.h",     "fcntl.h",      "fenv.h",
         "float.h",    "fts.h",         "ftw.h",         "getopt.h",    "immintrin.h",  "inttypes.h",
         "limits.h",   "locale.h",      "math.h",        "poll.h",      "pthread.h",    "sched.h",
         "signal.h",   "spawn.h",       "stdalign.h",    "stdarg.h",    "stdatomic.h",  "stdbool.h",
         "stddef.h",   "stdint.h",      "stdio.h",       "stdlib.h",    "string.h",     "strings.h",
-        "sys/file.h", "sys/ioctl.h",   "sys/mman.h",    "sys/prctl.h", "sys/random.h", "sys/resource.h",
+        "sys/auxv.h", "sys/file.h",    "sys/ioctl.h",   "sys/mman.h",  "sys/prctl.h",  "sys/random.h", "sys/resource.h",
         "sys/stat.h", "sys/syscall.h", "sys/sysinfo.h", "sys/time.h",  "sys/types.h",  "sys/wait.h",
         "syscall.h",  "termios.h",     "threads.h",     "time.h",      "unistd.h",     NULL
     };

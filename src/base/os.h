@@ -20,7 +20,8 @@ uint64_t nigh_os_now_ns(void);                  /* monotonic */
 uint64_t nigh_os_thread_cpu_ns(void);           /* processor time of the calling thread */
 uint64_t nigh_os_unix_ms(void);                 /* wall clock, UTC */
 
-/* ---- processor: flags of kernel/kernel.h, 0 for plain C ---- */
+/* ---- processor ---- */
+uint64_t nigh_os_hwcap(void);                   /* what the system says of it: AT_HWCAP of Linux, else 0 */
 size_t nigh_os_cpu_count(void);                 /* threads this process may run on, at least 1 */
 size_t nigh_os_rss_bytes(void);                 /* resident now; 0 when unknown */
 size_t nigh_os_rss_peak_bytes(void);            /* largest resident size so far; 0 when unknown */

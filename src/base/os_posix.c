@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -57,6 +58,8 @@ static uint64_t clock_ns(clockid_t which) {
 uint64_t nigh_os_now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 uint64_t nigh_os_thread_cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 uint64_t nigh_os_unix_ms(void) { return clock_ns(CLOCK_REALTIME) / 1000000u; }
+
+uint64_t nigh_os_hwcap(void) { return getauxval(AT_HWCAP); }
 
 size_t nigh_os_cpu_count(void) {
     cpu_set_t set;

@@ -37,7 +37,7 @@ NIGH_CHECK nigh_status nigh_opts_read(const nigh_opt *opts, size_t count, int *a
 /* Finds a model: a path to a file, or the name of a shipped model (models/NAME.gguf beside the program or in its
  * installed share folder, or in $NIGH_HOME/models). Fails: ENOENT naming the places that were looked at. */
 NIGH_CHECK nigh_status nigh_cli_model_path(const char *name, char *path, size_t cap, nigh_err *err);
-/* Processor flags to use: what there is, lowered by NIGH_CPU=scalar|avx2|avx512. */
+/* Processor flags to use: what there is, lowered by NIGH_CPU (a word of nigh_cpu_parse). */
 unsigned nigh_cli_cpu(void);
 /* Ctrl-C and SIGTERM set a flag once nigh_cli_catch_signals was called; a second signal ends the program at once. */
 void nigh_cli_catch_signals(void);

@@ -31,7 +31,7 @@ static const char help[] =
     "load_ms: from the file's name to the loaded model. first_token_ms: from the prompt to its first token, loaded\n"
     "model. rss_mb: memory of the process after the runs, in 10^6 bytes. memory_gbps: 10^9 bytes a second.\n"
     "decode_share: decode_tps x the bytes of weights that one token reads / memory_gbps.\n"
-    "NIGH_CPU=scalar|avx2|avx512 lowers the instruction set.\n"
+    "NIGH_CPU=scalar|avx2|avx512 (ARM: scalar|neon|dotprod) lowers the instruction set.\n"
     "\n"
     "examples:\n"
     "  nigh bench MODEL.gguf\n"

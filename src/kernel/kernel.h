@@ -20,8 +20,11 @@
 enum { NIGH_ROWS = 16 };            /* rows of a weight matrix that lie interleaved: one group      */
 enum { NIGH_BLOCK = 32 };           /* columns of a quantised block of activations                   */
 
-/* What the processor can do (kernel_cpu.c). Each bit includes those below it. */
-enum { NIGH_CPU_AVX2 = 1, NIGH_CPU_AVX512 = 2 /* F BW VL DQ VNNI */ };
+/* What the processor can do (kernel_cpu.c). A flag stands with those before it in its row. */
+enum {
+    NIGH_CPU_AVX2 = 1, NIGH_CPU_AVX512 = 2 /* F BW VL DQ VNNI */,
+    NIGH_CPU_NEON = 8, NIGH_CPU_DOTPROD = 16 /* SDOT */
+};
 
 /* A weight matrix laid out for the kernels: ceil(rows / 16) groups, each of group_bytes, 64-byte
  * aligned; rows that do not exist are zero. The layout of each type is in docs/format-packed.md.
@@ -79,7 +82,7 @@ typedef struct {
 } nigh_attn;
 
 typedef struct nigh_kernels {
-    const char *name;               /* "scalar", "avx2", "avx512" */
+    const char *name;               /* a word of nigh_cpu_parse                                      */
 
     /* Fills q, scale, sum of tokens begin..end-1 from x. */
     void (*quantize)(const nigh_acts *a, size_t begin, size_t end);
@@ -112,7 +115,8 @@ typedef struct nigh_kernels {
 unsigned nigh_cpu_detect(void);                                      /* flags of this processor       */
 /* Fills every slot with plain C, then overrides what `cpu` allows. cpu: found flags & mask, so tests can lower it. */
 void nigh_kernels_init(nigh_kernels *k, unsigned cpu);
-/* "scalar" -> 0, "avx2" -> AVX2, "avx512" -> both; false for any other word. */
+/* "scalar", "avx2", "avx512", "neon", "dotprod": the flags of that and of what it stands on; false for any other
+ * word. */
 bool nigh_cpu_parse(nigh_str name, unsigned *flags);
 
 #endif

@@ -1,4 +1,5 @@
 /* kernel_cpu.c - which instruction sets this processor has, and the words that lower the choice. */
+#include "base/os.h"
 #include "kernel/kernel_isa.h"
 
 unsigned nigh_cpu_detect(void) {
@@ -9,6 +10,9 @@ unsigned nigh_cpu_detect(void) {
                 && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")
                 && __builtin_cpu_supports("avx512vnni");
     return wide ? NIGH_CPU_AVX2 | NIGH_CPU_AVX512 : NIGH_CPU_AVX2;
+#elif defined(__aarch64__)
+    enum { HAS_DOTPROD = 1 << 20 };     /* HWCAP_ASIMDDP of Linux */
+    return NIGH_CPU_NEON | (nigh_os_hwcap() & HAS_DOTPROD ? NIGH_CPU_DOTPROD : 0);
 #else
     return 0;
 #endif
@@ -17,7 +21,8 @@ unsigned nigh_cpu_detect(void) {
 bool nigh_cpu_parse(nigh_str name, unsigned *flags) {
     static const struct { nigh_str name; unsigned flags; } names[] = {
         { { "scalar", 6 }, 0 }, { { "avx2", 4 }, NIGH_CPU_AVX2 },
-        { { "avx512", 6 }, NIGH_CPU_AVX2 | NIGH_CPU_AVX512 } };
+        { { "avx512", 6 }, NIGH_CPU_AVX2 | NIGH_CPU_AVX512 },
+        { { "neon", 4 }, NIGH_CPU_NEON }, { { "dotprod", 7 }, NIGH_CPU_NEON | NIGH_CPU_DOTPROD } };
     for (size_t i = 0; i < NIGH_COUNT(names); i++)
         if (nigh_str_eq(name, names[i].name)) { *flags = names[i].flags; return true; }
     return false;
@@ -29,5 +34,8 @@ void nigh_kernels_init(nigh_kernels *k, unsigned cpu) {
 #if defined(__x86_64__)
     if (cpu & NIGH_CPU_AVX2) nigh_kernels_avx2(k);
     if (cpu & NIGH_CPU_AVX512) nigh_kernels_avx512(k);
+#elif defined(__aarch64__)
+    if (cpu & NIGH_CPU_NEON) nigh_kernels_neon(k);
+    if (cpu & NIGH_CPU_DOTPROD) nigh_kernels_dotprod(k);
 #endif
 }

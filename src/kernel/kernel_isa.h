@@ -18,6 +18,9 @@ void nigh_kernels_avx2(nigh_kernels *k);
 void nigh_kernels_avx512(nigh_kernels *k);
 /* What a faster product falls back to where it does not pay. */
 void nigh_matmul_avx512(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end);
+#elif defined(__aarch64__)
+void nigh_kernels_neon(nigh_kernels *k);
+void nigh_kernels_dotprod(nigh_kernels *k);
 #endif
 
 #endif

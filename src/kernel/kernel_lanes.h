@@ -1,6 +1,6 @@
 /* kernel_lanes.h - products with f32, f16 and bf16 weights, and attention, for any machine with vectors.
  *
- * Included by kernel_avx2.c and kernel_avx512.c after they have defined v16, sixteen f32 lanes, and its operations
+ * Included by the files of the instruction sets after they have defined v16, sixteen f32 lanes, and its operations
  * (v16_zero, v16_load, v16_store, v16_set1, v16_add, v16_mul, v16_load_f16, v16_load_bf16), and three sizes:
  *
  *     LANES_TOKENS    tokens of a product that share a row of weights in registers

@@ -1,6 +1,6 @@
 /* kernel_loops.h - the elementwise kernels, written once and compiled once for each instruction set.
  *
- * kernel_ref.c, kernel_avx2.c and kernel_avx512.c include this file; each build vectorises the loops with its own
+ * kernel_ref.c and the files of the instruction sets include this file; each build vectorises the loops with its own
  * instructions. Nothing here adds more than 16 partial sums in a stated order, so the bits cannot differ: lane i
  * of a vector is element i, or partial sum i mod 16. */
 #include "kernel/kernel.h"

@@ -1,6 +1,8 @@
 /* test_bits.c - the arithmetic contract, seen from outside: the logits of a model are the same bytes on
  * every instruction set, for any number of threads, any split of the prompt into batches, in any
- * company, and after any reuse of a prefix. One model per family and one per weight type. */
+ * company, and after any reuse of a prefix. One model per family and one per weight type.
+ * NIGH_DIGESTS=FILE: a line for each model, the SHA-256 of its logits, to compare with another machine's. */
+#include "base/sha256.h"
 #include "model_files.h"
 
 static const char *const files[] = {
@@ -37,6 +39,20 @@ static float *logits_of(const nigh_model *m, nigh_pool *pool, const int32_t *ids
     return out;
 }
 
+static void note_digest(const char *file, const float *logits, size_t bytes) {
+    char hex[65];
+    uint8_t digest[32];
+    nigh_sha256 hash;
+    FILE *f = getenv("NIGH_DIGESTS") ? fopen(getenv("NIGH_DIGESTS"), "a") : NULL;
+    if (!f) return;
+    nigh_sha256_init(&hash);
+    nigh_sha256_add(&hash, (nigh_str){ (const char *)logits, bytes });
+    nigh_sha256_end(&hash, digest);
+    nigh_sha256_hex(digest, hex);
+    fprintf(f, "%s %s\n", hex, file);
+    fclose(f);
+}
+
 static void check_file(const char *file, unsigned cpu) {
     static const struct { const char *name; unsigned flags; size_t threads, batch; } ways[] = {
         { "scalar", 0, 1, TOKENS },
@@ -45,7 +61,11 @@ static void check_file(const char *file, unsigned cpu) {
         { "avx2, 2 threads, one by one", NIGH_CPU_AVX2, 2, 1 },
         { "avx512", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 1, TOKENS },
         { "avx512, 3 threads, batches of 33", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 3, 33 },
-        { "avx512, 2 threads, one by one", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 2, 1 } };
+        { "avx512, 2 threads, one by one", NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 2, 1 },
+        { "neon", NIGH_CPU_NEON, 1, TOKENS },
+        { "neon, 2 threads, one by one", NIGH_CPU_NEON, 2, 1 },
+        { "dotprod", NIGH_CPU_NEON | NIGH_CPU_DOTPROD, 1, TOKENS },
+        { "dotprod, 3 threads, batches of 7", NIGH_CPU_NEON | NIGH_CPU_DOTPROD, 3, 7 } };
     int32_t ids[TOKENS];
     float *first = NULL;
     for (size_t i = 0; i < NIGH_COUNT(ways); i++) {
@@ -60,6 +80,7 @@ static void check_file(const char *file, unsigned cpu) {
             if (first)
                 CHECK_MSG(memcmp(first, got, bytes) == 0, "%s: %s differs from scalar (seed %llu)", file,
                           ways[i].name, (unsigned long long)test_seed());
+            else note_digest(file, got, bytes);
             if (first) nigh_free(got);
             else first = got;
         }
