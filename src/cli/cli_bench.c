@@ -6,7 +6,11 @@
  * never better.
  *
  * Prompt: P tokens into an empty session. Decode: N tokens, one at a time, each the most likely after the last,
- * from an empty session on. Each is run once to warm up (not counted), then R times; the median counts. */
+ * behind C tokens of context (their evaluation is not counted). Each is run once to warm up (decoding: 8 tokens; not
+ * counted), then R times; the median counts, and JSON has every round.
+ *
+ * Start: a process begins, loads, runs its prompt once, picks one token and says so at once: what a user waits for.
+ * Who started the process can time that from outside; nothing that could come later (the file's hash) comes before. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,46 +20,57 @@
 #include "kernel/kernel.h"
 
 static const char help[] =
-    "usage: nigh bench MODEL [-p 512] [-n 128] [OPTIONS]\n"
+    "usage: nigh bench MODEL [-p 512] [-n 128] [-c 0] [OPTIONS]\n"
     "\n"
     "Measures a model on this machine: tokens a second for a prompt and for an answer, and the share of the memory's\n"
     "read bandwidth that the answer uses. One run to warm up is not counted; the median of the others is.\n"
     "\n"
     "  -p, --prompt N       tokens of the prompt, drawn at random (default 512, or as many as the context holds)\n"
-    "  -n, --tokens N       tokens to make, from an empty context on (default 128)\n"
-    "  -r, --rounds N       counted runs of each (default 3)\n"
+    "  -n, --tokens N       tokens to make (default 128)\n"
+    "  -c, --context N      make them behind N tokens of context (default 0)\n"
+    "  -r, --rounds N       counted runs of each (default 5)\n"
     "  -t, --threads N      default: one a core\n"
+    "      --start          only the start: load, run the prompt once (default: 1 token), tell when a token came\n"
     "      --json           one JSON object: prompt_tps, decode_tps, load_ms, first_token_ms, rss_mb, memory_gbps,\n"
-    "                       decode_share, and what was measured\n"
+    "                       decode_share, each round, and what was measured; with --start: start_ms, load_ms,\n"
+    "                       first_token_ms, peak_mb\n"
     "\n"
     "load_ms: from the file's name to the loaded model. first_token_ms: from the prompt to its first token, loaded\n"
-    "model. rss_mb: memory of the process after the runs, in 10^6 bytes. memory_gbps: 10^9 bytes a second.\n"
+    "model. start_ms: from the file's name to the first token. rss_mb: memory of the process after the runs; peak_mb:\n"
+    "its most, both in 10^6 bytes. memory_gbps: 10^9 bytes a second.\n"
     "decode_share: decode_tps x the bytes of weights that one token reads / memory_gbps.\n"
     "NIGH_CPU=scalar|avx2|avx512 (ARM: scalar|neon|dotprod) lowers the instruction set.\n"
     "\n"
     "examples:\n"
     "  nigh bench MODEL.gguf\n"
-    "  nigh bench MODEL.gguf -p 64 -n 16 -t 1 --json\n";
+    "  nigh bench MODEL.gguf -p 64 -n 16 -t 1 --json\n"
+    "  nigh bench MODEL.gguf --context 256 -r 9\n"
+    "  nigh bench MODEL.gguf --start\n";
 
-enum { ROUNDS_MAX = 100, PASSES = 4 };
+enum { ROUNDS_MAX = 100, PASSES = 4, WARM_TOKENS = 8 };
 #define READ_BYTES ((size_t)256 << 20)
 
 typedef struct {
-    int64_t prompt, tokens, rounds, threads;
-    bool json;
+    int64_t prompt, tokens, context, rounds, threads;
+    bool start, json;
 } bench_opts;
 
+/* Seconds of each round, in rising order. */
+typedef struct { double prompt[ROUNDS_MAX], decode[ROUNDS_MAX]; } bench_rounds;
+
 typedef struct {
-    double prompt_tps, decode_tps, load_ms, first_token_ms, rss_mb, memory_gbps, decode_share;
-    double prompt_low, prompt_high, decode_low, decode_high;
+    double prompt_tps, decode_tps, load_ms, first_token_ms, start_ms, rss_mb, peak_mb, memory_gbps, decode_share;
+    bench_rounds seconds;
 } bench_result;
 
 static nigh_status read_opts(bench_opts *o, int *argc, char **argv, nigh_err *err) {
-    *o = (bench_opts){ .rounds = 3 };
+    *o = (bench_opts){ .rounds = 5 };
     const nigh_opt opts[] = { { "prompt", 'p', NIGH_OPT_INT, &o->prompt, 1, 1 << 20 },
                               { "tokens", 'n', NIGH_OPT_INT, &o->tokens, 1, 1 << 20 },
+                              { "context", 'c', NIGH_OPT_INT, &o->context, 0, 1 << 20 },
                               { "rounds", 'r', NIGH_OPT_INT, &o->rounds, 1, ROUNDS_MAX },
                               { "threads", 't', NIGH_OPT_INT, &o->threads, 1, 256 },
+                              { "start", 0, NIGH_OPT_FLAG, &o->start, 0, 0 },
                               { "json", 0, NIGH_OPT_FLAG, &o->json, 0, 0 } };
     NIGH_TRY(nigh_opts_read(opts, NIGH_COUNT(opts), argc, argv, err));
     return nigh_cli_one_model(*argc, argv, err);
@@ -108,7 +123,7 @@ typedef struct {
     nigh_sampler *greedy;
     int32_t *prompt;
     float *logits;
-    size_t prompt_count, token_count;
+    size_t prompt_count, token_count, context_count;
 } bench_work;
 
 /* Seconds from an empty session to the first token of a prompt. */
@@ -121,12 +136,15 @@ static nigh_status time_prompt(bench_work *w, double *seconds, nigh_err *err) {
     return NIGH_OK;
 }
 
+/* Seconds of `token_count` tokens behind the context, which a session keeps from round to round. */
 static nigh_status time_decode(bench_work *w, double *seconds, nigh_err *err) {
+    nigh_session *session = w->m->session;
     int32_t token = w->prompt[0];
-    nigh_session_truncate(w->m->session, 0);
+    if (w->context_count == 0) nigh_session_truncate(session, 0);
+    else NIGH_TRY(nigh_runner_prompt(w->m->runner, session, w->prompt, (uint32_t)w->context_count, w->logits, err));
     uint64_t begin = nigh_os_now_ns();
     for (size_t i = 0; i < w->token_count; i++) {
-        nigh_batch_item item = { .session = w->m->session, .tokens = &token, .count = 1, .logits = w->logits };
+        nigh_batch_item item = { .session = session, .tokens = &token, .count = 1, .logits = w->logits };
         if (nigh_cli_stopped()) return nigh_fail(err, NIGH_ECANCEL, 0, "stopped");
         NIGH_TRY(nigh_runner_eval(w->m->runner, &item, 1, err));
         token = nigh_sampler_pick(w->greedy, w->logits);
@@ -142,31 +160,47 @@ static int by_size(const void *a, const void *b) {
 
 typedef nigh_status time_fn(bench_work *w, double *seconds, nigh_err *err);
 
-/* Seconds of `rounds` runs in rising order, after one that is not counted. */
+/* Seconds of `rounds` runs in rising order. */
 static nigh_status time_rounds(bench_work *w, time_fn *fn, size_t rounds, double *seconds, nigh_err *err) {
-    NIGH_TRY(fn(w, &seconds[0], err));
     for (size_t i = 0; i < rounds; i++) NIGH_TRY(fn(w, &seconds[i], err));
     qsort(seconds, rounds, sizeof *seconds, by_size);
     return NIGH_OK;
 }
 
+/* One prompt and a few tokens, not counted. */
+static nigh_status warm_up(bench_work *w, nigh_err *err) {
+    double seconds;
+    size_t tokens = w->token_count;
+    NIGH_TRY(time_prompt(w, &seconds, err));
+    w->token_count = nigh_min(tokens, WARM_TOKENS);
+    nigh_status status = time_decode(w, &seconds, err);
+    w->token_count = tokens;
+    return status;
+}
+
 static nigh_status measure(bench_work *w, size_t rounds, bench_result *r, nigh_err *err) {
-    double seconds[ROUNDS_MAX];
     double before = measure_read(w->m->pool);
-    NIGH_TRY(time_rounds(w, time_prompt, rounds, seconds, err));
-    r->prompt_tps = (double)w->prompt_count / seconds[rounds / 2];
-    r->prompt_low = (double)w->prompt_count / seconds[rounds - 1];
-    r->prompt_high = (double)w->prompt_count / seconds[0];
-    r->first_token_ms = seconds[rounds / 2] * 1e3;
-    NIGH_TRY(time_rounds(w, time_decode, rounds, seconds, err));
-    r->decode_tps = (double)w->token_count / seconds[rounds / 2];
-    r->decode_low = (double)w->token_count / seconds[rounds - 1];
-    r->decode_high = (double)w->token_count / seconds[0];
+    NIGH_TRY(warm_up(w, err));
+    NIGH_TRY(time_rounds(w, time_prompt, rounds, r->seconds.prompt, err));
+    NIGH_TRY(time_rounds(w, time_decode, rounds, r->seconds.decode, err));
+    r->prompt_tps = (double)w->prompt_count / r->seconds.prompt[rounds / 2];
+    r->decode_tps = (double)w->token_count / r->seconds.decode[rounds / 2];
+    r->first_token_ms = r->seconds.prompt[rounds / 2] * 1e3;
     r->rss_mb = (double)nigh_os_rss_bytes() / 1e6;
+    r->load_ms = (double)w->m->load_ns / 1e6;
     double after = measure_read(w->m->pool);
     r->memory_gbps = after > before ? after : before;
-    r->load_ms = (double)w->m->load_ns / 1e6;
     if (r->memory_gbps > 0) r->decode_share = r->decode_tps * (double)w->m->about->decode_bytes / 1e9 / r->memory_gbps;
+    return NIGH_OK;
+}
+
+static nigh_status measure_start(bench_work *w, bench_result *r, nigh_err *err) {
+    double seconds;
+    NIGH_TRY(time_prompt(w, &seconds, err));
+    r->start_ms = (double)(nigh_os_now_ns() - w->m->begun_ns) / 1e6;
+    r->first_token_ms = seconds * 1e3;
+    r->load_ms = (double)w->m->load_ns / 1e6;
+    r->peak_mb = (double)nigh_os_rss_peak_bytes() / 1e6;
     return NIGH_OK;
 }
 
@@ -178,54 +212,93 @@ static const char *kernels_name(void) {
     return k.name;
 }
 
-static void print_json(const nigh_cli_model *m, const bench_opts *o, const bench_result *r) {
+static void print_rounds(const char *name, const double *seconds, size_t rounds, size_t tokens) {
+    printf("\"%s\":[", name);
+    for (size_t i = 0; i < rounds; i++) printf("%s%.2f", i ? "," : "", (double)tokens / seconds[i]);
+    printf("],");
+}
+
+static void print_json(const bench_work *w, const bench_opts *o, const bench_result *r) {
+    const nigh_cli_model *m = w->m;
     printf("{\"prompt_tps\":%.2f,\"decode_tps\":%.2f,\"load_ms\":%.2f,\"first_token_ms\":%.2f,\"rss_mb\":%.1f,"
            "\"memory_gbps\":%.2f,"
            "\"decode_share\":%.4f,",
            r->prompt_tps, r->decode_tps, r->load_ms, r->first_token_ms, r->rss_mb, r->memory_gbps, r->decode_share);
-    printf("\"model\":\"%s\",\"weight_bytes\":%llu,\"decode_bytes\":%llu,\"threads\":%zu,\"cpu\":\"%s\",\"prompt\":%"
-           "lld,\"tokens\":%lld,"
-           "\"rounds\":%lld}\n",
+    print_rounds("prompt_rounds", r->seconds.prompt, (size_t)o->rounds, w->prompt_count);
+    print_rounds("decode_rounds", r->seconds.decode, (size_t)o->rounds, w->token_count);
+    printf("\"model\":\"%s\",\"weight_bytes\":%llu,\"decode_bytes\":%llu,\"threads\":%zu,\"cpu\":\"%s\","
+           "\"prompt\":%lld,\"tokens\":%lld,\"context\":%lld,\"rounds\":%lld}\n",
            m->hash, (unsigned long long)m->about->weight_bytes, (unsigned long long)m->about->decode_bytes,
-           nigh_pool_size(m->pool), kernels_name(), (long long)o->prompt, (long long)o->tokens, (long long)o->rounds);
+           nigh_pool_size(m->pool), kernels_name(), (long long)o->prompt, (long long)o->tokens, (long long)o->context,
+           (long long)o->rounds);
 }
 
-static void print_table(const nigh_cli_model *m, const bench_opts *o, const bench_result *r) {
+static void print_table(const bench_work *w, const bench_opts *o, const bench_result *r) {
+    const nigh_cli_model *m = w->m;
     const char *name = strrchr(m->path, '/');
+    size_t last = (size_t)o->rounds - 1;
+    double prompt = (double)w->prompt_count, tokens = (double)w->token_count;
     printf("%s (%.12s), %.1f MB of weights, %zu threads, %s, median of %lld\n", name ? name + 1 : m->path, m->hash,
            (double)m->about->weight_bytes / 1e6, nigh_pool_size(m->pool), kernels_name(), (long long)o->rounds);
     printf("  load         %10.1f ms\n", r->load_ms);
     printf("  prompt %5lld %10.1f tokens/s   (%.1f - %.1f), first token after %.1f ms\n", (long long)o->prompt,
-           r->prompt_tps, r->prompt_low, r->prompt_high, r->first_token_ms);
-    printf("  decode %5lld %10.1f tokens/s   (%.1f - %.1f)\n", (long long)o->tokens, r->decode_tps, r->decode_low,
-           r->decode_high);
-    printf("  memory read  %10.1f GB/s       this machine, the same threads\n", r->memory_gbps);
+           r->prompt_tps, prompt / r->seconds.prompt[last], prompt / r->seconds.prompt[0], r->first_token_ms);
+    printf("  decode %5lld %10.1f tokens/s   (%.1f - %.1f)", (long long)o->tokens, r->decode_tps,
+           tokens / r->seconds.decode[last], tokens / r->seconds.decode[0]);
+    if (o->context) printf(", behind %lld tokens of context", (long long)o->context);
+    printf("\n  memory read  %10.1f GB/s       this machine, the same threads\n", r->memory_gbps);
     printf("  share        %10.1f %%          of it is used by decoding (%.1f MB a token)\n", r->decode_share * 100,
            (double)m->about->decode_bytes / 1e6);
     printf("  resident     %10.1f MB\n", r->rss_mb);
 }
 
+/* At once: who waits for this line times the start from outside. The hash comes behind it. */
+static void print_start(bench_work *w, const bench_opts *o, const bench_result *r) {
+    nigh_cli_model *m = w->m;
+    printf(o->json ? "{\"start_ms\":%.2f,\"load_ms\":%.2f,\"first_token_ms\":%.2f,\"peak_mb\":%.1f,"
+                   : "first token after %.1f ms (load %.1f, prompt and token %.1f), at most %.1f MB",
+           r->start_ms, r->load_ms, r->first_token_ms, r->peak_mb);
+    fflush(stdout);
+    const char *hash = nigh_cli_model_hash(m);
+    if (o->json) printf("\"model\":\"%s\",\"threads\":%zu,\"cpu\":\"%s\"}\n", hash, nigh_pool_size(m->pool),
+                        kernels_name());
+    else printf("; %.12s, %zu threads, %s\n", hash, nigh_pool_size(m->pool), kernels_name());
+}
+
 /* ---- the command ---- */
+
+/* What was not said: as much as the context holds, of 512 and 128. Fails: ERANGE. */
+static nigh_status default_opts(const bench_work *w, bench_opts *o, nigh_err *err) {
+    const nigh_model_info *about = w->m->about;
+    if (o->prompt == 0) o->prompt = o->start ? 1 : (int64_t)nigh_min(512, about->context_tokens);
+    if (o->tokens == 0) {
+        size_t room = about->context_tokens - nigh_min((size_t)o->context, about->context_tokens);
+        o->tokens = (int64_t)nigh_max(nigh_min(128, room), 1);
+    }
+    size_t need = nigh_max((size_t)o->prompt, (size_t)(o->context + o->tokens));
+    if (need > about->context_tokens && !about->encoder)
+        return nigh_failf(err, NIGH_ERANGE, 0, "this model has a context of %u tokens; give less with -p, -n and -c",
+                          about->context_tokens);
+    return NIGH_OK;
+}
 
 static nigh_status prepare(bench_work *w, bench_opts *o, nigh_err *err) {
     nigh_cli_model *m = w->m;
     uint64_t state = 1;
-    if (o->prompt == 0) o->prompt = (int64_t)nigh_min(512, m->about->context_tokens);
-    if (o->tokens == 0) o->tokens = (int64_t)nigh_min(128, m->about->context_tokens);
-    size_t need = nigh_max((size_t)o->prompt, (size_t)o->tokens);
-    if (need > m->about->context_tokens && !m->about->encoder)
-        return nigh_failf(err, NIGH_ERANGE, 0, "this model has a context of %u tokens; give less with -p and -n",
-                          m->about->context_tokens);
-    nigh_cli_model_hash(m);
+    NIGH_TRY(default_opts(w, o, err));
+    if (!o->start) nigh_cli_model_hash(m);
+    size_t count = nigh_max((size_t)o->prompt, (size_t)o->context);
+    size_t need = nigh_max((size_t)o->prompt, o->start ? 0 : (size_t)(o->context + o->tokens));
     NIGH_TRY(nigh_cli_model_begin(m, (uint32_t)need, 0, err));
-    nigh_file_close(&m->file);          /* its pages are not the model's memory */
+    if (!o->start) nigh_file_close(&m->file);       /* its pages are not the model's memory */
     NIGH_TRY(nigh_sampler_new(&w->greedy, (nigh_sampler_opts){ 0 }, m->about->vocab, err));
     w->prompt_count = (size_t)o->prompt;
     w->token_count = (size_t)o->tokens;
-    w->prompt = nigh_alloc(w->prompt_count, sizeof *w->prompt);
+    w->context_count = (size_t)o->context;
+    w->prompt = nigh_alloc(count, sizeof *w->prompt);
     w->logits = nigh_alloc(m->about->vocab, sizeof *w->logits);
     if (!w->prompt || !w->logits) return nigh_fail(err, NIGH_ENOMEM, 0, "no memory for the prompt");
-    for (size_t i = 0; i < w->prompt_count; i++) {      /* Knuth's linear congruential generator (MMIX) */
+    for (size_t i = 0; i < count; i++) {            /* Knuth's linear congruential generator (MMIX) */
         state = state * 6364136223846793005u + 1442695040888963407u;
         w->prompt[i] = (int32_t)((state >> 33) % m->about->vocab);
     }
@@ -242,10 +315,11 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     if (status == NIGH_OK) status = prepare(&w, &o, err);
     if (status == NIGH_OK) {
         nigh_cli_catch_signals();
-        status = measure(&w, (size_t)o.rounds, &r, err);
+        status = o.start ? measure_start(&w, &r, err) : measure(&w, (size_t)o.rounds, &r, err);
     }
-    if (status == NIGH_OK && o.json) print_json(&m, &o, &r);
-    else if (status == NIGH_OK) print_table(&m, &o, &r);
+    if (status == NIGH_OK && o.start) print_start(&w, &o, &r);
+    else if (status == NIGH_OK && o.json) print_json(&w, &o, &r);
+    else if (status == NIGH_OK) print_table(&w, &o, &r);
     nigh_sampler_free(w.greedy);
     nigh_free(w.prompt);
     nigh_free(w.logits);

@@ -8,13 +8,23 @@ out=$(bench "$model" -p 32 -n 8 -r 1 -t 1 --json)
 for key in prompt_tps decode_tps load_ms first_token_ms rss_mb memory_gbps decode_share; do
     check_match "$key is above 0" "\"$key\":(0\.0*[1-9]|[1-9])" "$out"
 done
-check_match "what was measured" '"threads":1,"cpu":"(scalar|avx2|avx512)","prompt":32,"tokens":8,"rounds":1\}$' "$out"
+check_match "what was measured" '"threads":1,"cpu":"(scalar|avx2|avx512)","prompt":32,"tokens":8,"context":0,"rounds":1\}$' "$out"
 check_match "the model" "\"model\":\"$(sha256sum "$model" | cut -c 1-64)\"" "$out"
 value() { printf '%s' "$out" | sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
 share=$(awk "BEGIN { s = $(value decode_tps) * $(value decode_bytes) / 1e9 / $(value memory_gbps)
     d = s / $(value decode_share) - 1
     print (d < 0.01 && d > -0.01) ? \"fits\" : s }")
 check_equal "decode_share = decode_tps x decode_bytes / memory_gbps" fits "$share"
+out=$(bench "$model" -p 8 -n 4 -c 40 -r 3 -t 1 --json)
+rate='[0-9]+\.[0-9]{2}'
+check_match "each round" "\"prompt_rounds\":\[$rate,$rate,$rate\],\"decode_rounds\":\[$rate,$rate,$rate\]" "$out"
+check_match "a context" '"tokens":4,"context":40,"rounds":3\}$' "$out"
+out=$(bench "$model" --start -t 1 --json)
+check_match "a start" '^\{"start_ms":[0-9.]+,"load_ms":[0-9.]+,"first_token_ms":[0-9.]+,"peak_mb":[0-9.]+,"model"' "$out"
+check_equal "the start holds its parts" fits "$(awk "BEGIN {
+    rest = $(value start_ms) - $(value load_ms) - $(value first_token_ms)
+    print (rest > -0.02) ? \"fits\" : rest }")"
+check_match "a start in words" 'first token after [0-9.]+ ms .*, at most [0-9.]+ MB; .*1 threads' "$(bench "$model" --start -t 1)"
 check_match "NIGH_CPU" '"cpu":"scalar"' "$(NIGH_CPU=scalar bench "$model" -p 4 -n 2 -r 1 --json)"
 table=$(bench "$model" -p 32 -n 8 -r 1 -t 1)
 for word in 'load .* ms' 'prompt +32 .* tokens/s .*first token after' 'decode +8 .* tokens/s' 'memory read .* GB/s' \
@@ -22,6 +32,8 @@ for word in 'load .* ms' 'prompt +32 .* tokens/s .*first token after' 'decode +8
     check_match "the table" "$word" "$table"
 done
 check_fails "no model" 1 "no model is named" bench
-check_fails "context" 3 "this model has a context of [0-9]+ tokens; give less with -p and -n" bench "$model" -p 1000000
+check_fails "context" 3 "this model has a context of [0-9]+ tokens; give less with -p, -n and -c" bench "$model" -p 1000000
+check_match "the context in the table" 'behind 40 tokens of context' "$(bench "$model" -p 8 -n 4 -c 40 -r 1)"
+check_fails "context and tokens" 3 "this model has a context of" bench "$model" -c 1000 -n 1000
 check_fails "rounds" 1 "rounds must lie in 1..100" bench "$model" -r 0
 finish
