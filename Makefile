@@ -124,7 +124,7 @@ $B/tools/%: tools/%.c tests/test.h
 
 # ---- what one types ----
 .PHONY: golden-models fuzz-programs arm test-arm
-.PHONY: all run test test-native tidy wasm bench bench-kernel fuzz install uninstall clean help
+.PHONY: all run test test-native tidy wasm bench bench-kernel bench-matrix fuzz install uninstall clean help
 run:            ## install what is missing, build, start the node at http://127.0.0.1:6444
 	@tools/install.sh run
 	@$(MAKE) -s --no-print-directory -j$$(nproc) all
@@ -145,6 +145,9 @@ $B/bench/%: bench/%.c $(LIB)
 
 bench-kernel: $B/bench/bench_kernel   ## the arithmetic alone, as CSV; ARGS="THREADS TYPE ISA" narrows it
 	@$B/bench/bench_kernel $(ARGS)
+
+bench-matrix: $B/bench/bench_matrix   ## what each matrix of a model costs, as CSV; ARGS="MODEL THREADS ISA TYPE"
+	@$B/bench/bench_matrix $(ARGS)
 
 # Of all targets, or of FUZZ="gguf json"; FUZZ_SECONDS each. The instrumented build lies in build-fuzz.
 FUZZ_CC  ?= clang-19

@@ -41,7 +41,7 @@ enum { LANES_TOKENS = 4, LANES_KEYS = 2, LANES_VALUES = 2 };
 #define LANES_QUERIES 2
 #include "kernel/kernel_lanes.h"
 
-enum { TILE = 4, PREFETCH_BYTES = 3072 };
+enum { TILE = 4, AHEAD_BYTES = 6144 };
 
 /* ---- planes to bytes: as in kernel_avx512.c, for 8 of the 16 rows; p points at those rows ---- */
 
@@ -175,10 +175,10 @@ ALWAYS __m256 add_block(nigh_form f, const __m256i *w, const scales *s, const in
 
 /* ---- one group, some tokens ---- */
 
-/* Asks for what block i of a span will find PREFETCH_BYTES further on: an eighth of a whole span. */
+/* Asks for what block i of a span will find AHEAD_BYTES further on: an eighth of a whole span. */
 ALWAYS void prefetch(nigh_form f, const uint8_t *at, size_t i) {
     size_t share = nigh_form_span_bytes(f, NIGH_SPAN) / NIGH_SPAN;
-    for (size_t n = 0; n < share; n += 64) _mm_prefetch((const char *)at + PREFETCH_BYTES + i * share + n, _MM_HINT_T1);
+    for (size_t n = 0; n < share; n += 64) _mm_prefetch((const char *)at + AHEAD_BYTES + i * share + n, _MM_HINT_T0);
 }
 
 /* The sums of 8 rows for `tokens` tokens. */

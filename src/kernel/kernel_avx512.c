@@ -11,8 +11,9 @@
  *     Q6_K            2 * 16 * 63 * 127 * 128 + 2 * 128 * 32 * 16 * 127   < 2^26
  *     Q3_K            2 * 16 * 7 * 127 * 32 + 2 * 32 * 4 * 16 * 127       < 2^21
  *     Q2_K            2 * 16 * 3 * 127 * 15, minima 2 * 15 * 16 * 127     < 2^18
- * The first tile of tokens waits for memory and reads it strictly forward; what is needed 3 KiB later is asked for
- * into L2 (measured: 512 bytes to 4 KiB do as well, into L1 is slower on a Zen 4). Further tiles find it there. */
+ * The first tile of tokens waits for memory and reads it strictly forward; what is needed 6 KiB later is asked for into
+ * L1 (8 bits: 3 KiB, into L2; measured, see docs/performance.md). Further tiles find it near. The loop over blocks of a
+ * single token stays a loop: unrolled, it has more loads than the processor's own prefetcher follows. */
 #if defined(__AVX512VNNI__)
 
 #include <immintrin.h>
@@ -38,7 +39,7 @@ enum { LANES_TOKENS = 16, LANES_KEYS = 4, LANES_VALUES = 4 };
 #include "kernel/kernel_lanes.h"
 #include "kernel/kernel_planes.h"
 
-enum { TILE = 16, PREFETCH_BYTES = 3072 };
+enum { TILE = 16, AHEAD_BYTES = 6144, AHEAD_BYTES_8 = 3072 };
 
 /* ---- one block, one token ---- */
 
@@ -72,10 +73,15 @@ ALWAYS __m512 add_block(nigh_form f, const __m512i w[8], const scales *s, const 
 
 /* ---- one group, some tokens ---- */
 
-/* Asks for what block i of a span will find PREFETCH_BYTES further on: an eighth of a whole span. */
+/* Asks for what block i of a span will find further on: an eighth of a whole span. Behind the end of a matrix lies the
+ * next one. */
 ALWAYS void prefetch(nigh_form f, const uint8_t *at, size_t i) {
     size_t share = nigh_form_span_bytes(f, NIGH_SPAN) / NIGH_SPAN;
-    for (size_t n = 0; n < share; n += 64) _mm_prefetch((const char *)at + PREFETCH_BYTES + i * share + n, _MM_HINT_T1);
+    const char *p = (const char *)at + i * share;
+    for (size_t n = 0; n < share; n += 64) {
+        if (f.bits == 8) _mm_prefetch(p + AHEAD_BYTES_8 + n, _MM_HINT_T1);
+        else _mm_prefetch(p + AHEAD_BYTES + n, _MM_HINT_T0);
+    }
 }
 
 ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t group, const nigh_acts *a, size_t first,
@@ -93,9 +99,9 @@ ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
         const uint8_t *scale = at + span * nigh_form_plane_bytes(f);
         for (size_t i = 0; i < span; i++, b++, q += width * NIGH_BLOCK, da += width, sum += 2 * width) {
             UNSET __m512i w[8];
+            if (first == 0) prefetch(f, at, i);
             read_planes(f, at + i * nigh_form_plane_bytes(f), w);
             scales s = read_scales(type, f, scale, i);
-            if (first == 0) prefetch(f, at, i);
             UNROLL for (size_t t = 0; t < tokens; t++)
                 acc[t] = add_block(f, w, &s, q + t * NIGH_BLOCK, da[t], sum + 2 * t, acc[t]);
         }
@@ -104,8 +110,41 @@ ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
     UNROLL for (size_t t = 0; t < tokens; t++) store_group(m, group, acc[t], out + (first + t) * out_stride);
 }
 
+ALWAYS __m512 one_span(nigh_type type, size_t span, const uint8_t *at, const int8_t *q, const float *da,
+                       const int32_t *sum, __m512 acc) {
+    nigh_form f = nigh_form_of(type);
+    const uint8_t *scale = at + span * nigh_form_plane_bytes(f);
+    for (size_t i = 0; i < span; i++) {
+        UNSET __m512i w[8];
+        prefetch(f, at, i);
+        read_planes(f, at + i * nigh_form_plane_bytes(f), w);
+        scales s = read_scales(type, f, scale, i);
+        acc = add_block(f, w, &s, q + i * NIGH_BLOCK, da[i], sum + 2 * i, acc);
+    }
+    return acc;
+}
+
+/* The product with a single token: nothing but the weights moves. */
+ALWAYS void one_token(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t begin, size_t end) {
+    size_t blocks = m->cols / NIGH_BLOCK, span_bytes = nigh_form_span_bytes(nigh_form_of(type), NIGH_SPAN);
+    for (size_t g = begin; g < end; g++) {
+        const uint8_t *at = m->data + g * m->group_bytes;
+        __m512 acc = _mm512_setzero_ps();
+        size_t b = 0;
+        for (; b + NIGH_SPAN <= blocks; b += NIGH_SPAN, at += span_bytes)
+            acc = one_span(type, NIGH_SPAN, at, a->q + b * NIGH_BLOCK, a->scale + b, a->sum + 2 * b, acc);
+        if (b < blocks)
+            acc = one_span(type, blocks - b, at, a->q + b * NIGH_BLOCK, a->scale + b, a->sum + 2 * b, acc);
+        store_group(m, g, acc, out);
+    }
+}
+
 ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride,
                          size_t begin, size_t end) {
+    if (a->count == 1) {
+        one_token(type, m, a, out, begin, end);
+        return;
+    }
     for (size_t g = begin; g < end; g++) {
         size_t t = 0;
         for (; t + TILE <= a->count; t += TILE) quant_tile(type, TILE, m, g, a, t, out, stride);
