@@ -65,7 +65,8 @@ NIGH_API void nigh_session_truncate(nigh_session *s, uint32_t count);
  * evaluate; forgets the rest and returns how many were kept. */
 NIGH_API uint32_t nigh_session_reuse(nigh_session *s, const int32_t *tokens, uint32_t count);
 /* Makes dst hold exactly the first `count` tokens of src, with what was computed for them: as if dst had evaluated
- * them itself. Fails: EINVAL (not of one model), ERANGE (src holds fewer, or dst has no room); then dst is unchanged. */
+ * them itself. Fails: EINVAL (not of one model), ERANGE (src holds fewer, or dst has no room); dst stays
+ * as it was. */
 NIGH_API NIGH_CHECK nigh_status nigh_session_copy_prefix(nigh_session *dst, const nigh_session *src, uint32_t count,
                                                          nigh_err *err);
 

@@ -96,7 +96,8 @@ static void compare_flow(comparison *c, uint32_t feature, uint32_t class, uint32
     if (n->retention_s > o->retention_s) report(c, NIGH_FLOW_RETENTION, feature, class, target);
     if (n->trains && !o->trains) report(c, NIGH_FLOW_TRAINING, feature, class, target);
     if (!same_provider(o, n)) report(c, NIGH_FLOW_PROVIDER, feature, class, target);
-    if (older->classes[k].redact & ~newer->classes[class].redact) report(c, NIGH_FLOW_REDACTION, feature, class, target);
+    unsigned kept = newer->classes[class].redact;
+    if (older->classes[k].redact & ~kept) report(c, NIGH_FLOW_REDACTION, feature, class, target);
 }
 
 size_t nigh_policy_compare(const nigh_policy *older, const nigh_policy *newer, nigh_flow_fn *fn, void *ud) {

@@ -661,7 +661,8 @@ static void make_masks(nigh_policy *p) {
             const nigh_feature *f = &p->features[i];
             nigh_feature_mask *m = &p->feature_mask[i];
             bool home = target->tier == NIGH_TIER_DEVICE;
-            if (home || !f->has_area || (target->has_area && nigh_area_inside(&target->area, &f->area))) m->region |= bit;
+            bool inside = target->has_area && nigh_area_inside(&target->area, &f->area);
+            if (home || !f->has_area || inside) m->region |= bit;
             if (target->retention_s <= f->keep_prompt_s) m->retention |= bit;
             if (f->eval_idx == UINT32_MAX || p->evals[f->eval_idx].score[t] >= f->quality_min) m->quality |= bit;
         }

@@ -1,4 +1,4 @@
-/* A policy is a file from outside: any bytes either parse to one whose answers agree with each other, or are refused. */
+/* A policy is a file from outside: any bytes are refused, or parse to a policy whose answers agree with each other. */
 #include <stdlib.h>
 
 #include "place/check.h"

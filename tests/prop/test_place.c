@@ -103,7 +103,8 @@ static void make_policy(nigh_buf *b, sizes *n) {
         "\"world\":{\"includes\":[\"eu\",\"US\",\"JP\",\"CH\"]}},\"zones\":{");
     for (uint32_t i = 0; i < n->zones; i++) {
         ADD("%s\"z%u\":{", i ? "," : "", i);
-        if (chance(70)) ADD("\"region\":\"%s\"%s", areas[pick(NIGH_COUNT(areas))], chance(50) ? ",\"tenants\":[\"acme\"]" : "");
+        const char *tenants = chance(50) ? ",\"tenants\":[\"acme\"]" : "";
+        if (chance(70)) ADD("\"region\":\"%s\"%s", areas[pick(NIGH_COUNT(areas))], tenants);
         ADD("}");
     }
     ADD("},\"targets\":{");
@@ -251,7 +252,8 @@ static bool policy_lives(const question *q) {
 
 /* May this target serve the request, by the hard rules? */
 static bool oracle_allows(const question *q, const nigh_json *t, uint32_t idx) {
-    const nigh_json *f = feature_of(q), *class = class_of(q), *zone = nigh_json_get(at(q->root, "zones"), text_at(t, "zone"));
+    const nigh_json *f = feature_of(q), *class = class_of(q);
+    const nigh_json *zone = nigh_json_get(at(q->root, "zones"), text_at(t, "zone"));
     nigh_str tier = text_at(t, "tier"), place = where_is(q, t);
     bool home = is(tier, "device"), hashed = nigh_str_find(text_at(t, "model"), NIGH_STR("@sha256:"), 0) != SIZE_MAX;
     if (f ? !lists(at(f, "place"), t->key) : !home) return false;
@@ -335,7 +337,8 @@ static bool compare(const nigh_policy *p, const question *q, nigh_place_request 
     uint32_t idx = 0;
     nigh_decide(p, q->facts, r, &d);
     if (!nigh_str_eq(p->classes[d.class_idx].name, class_of(q)->key)) {
-        snprintf(why, cap, "the class is %.*s", (int)p->classes[d.class_idx].name.len, p->classes[d.class_idx].name.ptr);
+        nigh_str name = p->classes[d.class_idx].name;
+        snprintf(why, cap, "the class is %.*s", (int)name.len, name.ptr);
         return false;
     }
     const nigh_json *by_idx[NIGH_TARGETS_MAX];
@@ -351,7 +354,8 @@ static bool compare(const nigh_policy *p, const question *q, nigh_place_request 
     if ((d.allowed | d.usable) >> (idx < 64 ? idx : 63) >> (idx < 64 ? 0 : 1)) return false;
     for (size_t i = 1; i < d.count; i++) {
         snprintf(why, cap, "order: %u before %u", d.order[i - 1], d.order[i]);
-        if (key_of(q, by_idx[d.order[i - 1]], d.order[i - 1]) > key_of(q, by_idx[d.order[i]], d.order[i])) return false;
+        uint32_t before = d.order[i - 1], after = d.order[i];
+        if (key_of(q, by_idx[before], before) > key_of(q, by_idx[after], after)) return false;
     }
     return (size_t)__builtin_popcountll(d.usable) == d.count;
 }
@@ -367,12 +371,13 @@ static void test_oracle(void) {
         rng = seed * 1000003 + i;
         make_policy(&text, &n);
         bool ok = nigh_policy_parse(&p, nigh_buf_str(&text), &err) == NIGH_OK;
-        CHECK_MSG(ok, "NIGH_SEED=%llu policy %zu: %s\n%.*s", (unsigned long long)seed, i, err.text, (int)text.len, text.ptr);
+        CHECK_MSG(ok, "NIGH_SEED=%llu policy %zu: %s\n%.*s", (unsigned long long)seed, i, err.text, (int)text.len,
+                  text.ptr);
         for (size_t k = 0; ok && k < each; k++) {
             char feature[8], data[8], found[8], why[160] = "";
             nigh_place_facts facts;
-            nigh_place_request r = { .prompt_tokens = pick(9000), .max_tokens = pick(900), .needs = chance(40) ? pick(16) : 0,
-                                     .spent_today_usd = pick(100) * 0.001 };
+            nigh_place_request r = { .prompt_tokens = pick(9000), .max_tokens = pick(900),
+                                     .needs = chance(40) ? pick(16) : 0, .spent_today_usd = pick(100) * 0.001 };
             random_facts(&facts);
             snprintf(feature, sizeof feature, chance(90) ? "f%u" : chance(50) ? "gpt-4o" : "x%u", pick(n.features));
             snprintf(data, sizeof data, chance(50) ? "c%u" : "", pick(n.classes));
@@ -384,8 +389,8 @@ static void test_oracle(void) {
             r.data_class_idx = data[0] ? nigh_policy_class(p, q.data_class) : UINT32_MAX;
             r.found_class_idx = found[0] ? nigh_policy_class(p, q.found_class) : UINT32_MAX;
             bool same = compare(p, &q, &r, why, sizeof why);
-            CHECK_MSG(same, "NIGH_SEED=%llu policy %zu request %zu (%s %s %s): %s\n%.*s", (unsigned long long)seed, i, k,
-                      feature, data, found, why, (int)text.len, text.ptr);
+            CHECK_MSG(same, "NIGH_SEED=%llu policy %zu request %zu (%s %s %s): %s\n%.*s", (unsigned long long)seed, i,
+                      k, feature, data, found, why, (int)text.len, text.ptr);
             if (!same) break;
             nigh_decision d;
             nigh_decide(p, &facts, &r, &d);

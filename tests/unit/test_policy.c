@@ -5,15 +5,19 @@
 
 #define HEAD \
     "{\"version\":7,\"regions\":{\"eu\":{\"includes\":[\"DE\",\"FR\"]}}," \
-    "\"classes\":{\"public\":{\"level\":0,\"may_cross\":[\"device\",\"edge\",\"cloud\"],\"training\":true}," \
-    "\"personal\":{\"level\":2,\"may_cross\":[\"device\",\"edge\",\"cloud:redacted\"],\"redact\":[\"pii\",\"secrets\"]}," \
+    "\"classes\":{\"public\":{\"level\":0,\"may_cross\":[\"device\",\"edge\",\"cloud\"]," \
+    "\"training\":true}," \
+    "\"personal\":{\"level\":2,\"may_cross\":[\"device\",\"edge\",\"cloud:redacted\"]," \
+    "\"redact\":[\"pii\",\"secrets\"]}," \
     "\"secret\":{\"level\":3,\"may_cross\":[\"device\"]}},"
 #define ZONES "\"zones\":{\"berlin\":{\"region\":\"DE\",\"tenants\":[\"acme\"]}},"
 #define TARGETS \
     "\"targets\":{\"tiny\":{\"tier\":\"device\",\"model\":\"q@sha256:" \
-    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\",\"needs\":{\"ram_mb\":900,\"isa\":[\"avx2\"]}}," \
-    "\"mid\":{\"tier\":\"edge\",\"model\":\"q8\",\"zone\":\"berlin\",\"url\":\"https://e.example\",\"retention\":\"0\"," \
-    "\"trains\":false},\"big\":{\"tier\":\"cloud\",\"model\":\"large\",\"provider\":\"mistral\",\"region\":\"FR\"," \
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"," \
+    "\"needs\":{\"ram_mb\":900,\"isa\":[\"avx2\"]}}," \
+    "\"mid\":{\"tier\":\"edge\",\"model\":\"q8\",\"zone\":\"berlin\",\"url\":\"https://e.example\"," \
+    "\"retention\":\"0\",\"trains\":false},\"big\":{\"tier\":\"cloud\",\"model\":\"large\"," \
+    "\"provider\":\"mistral\",\"region\":\"FR\"," \
     "\"retention\":\"none\",\"trains\":false,\"cost\":{\"in\":2,\"out\":6},\"key\":\"env:KEY\"}},"
 #define FEATURE(rest) "\"features\":{\"mail\":{\"class\":\"personal\",\"place\":[\"tiny\",\"mid\",\"big\"]" rest "}}}"
 #define POLICY HEAD ZONES TARGETS FEATURE(",\"region\":\"eu\"")
@@ -57,9 +61,12 @@ static void test_refusals(void) {
         { HEAD ZONES TARGETS FEATURE(",\"escalate\":{\"when\":[\"confidence\"]}"), "confidence needs a threshold" },
         { HEAD ZONES TARGETS FEATURE(",\"quality\":{\"eval\":\"x\",\"min\":0.5}"), "eval is not an evaluation" },
         { HEAD ZONES TARGETS FEATURE(",\"latency\":{\"total_ms\":-1}"), "total_ms: must be a whole number" },
-        { HEAD "\"targets\":{\"a\":{\"tier\":\"cloud\",\"model\":\"m\"}},\"features\":{}}", "needs a url or a provider" },
-        { HEAD "\"targets\":{\"a\":{\"tier\":\"moon\",\"model\":\"m\"}},\"features\":{}}", "tier: this word is not known" },
-        { HEAD "\"targets\":{\"a\":{\"tier\":\"device\",\"model\":\"m@sha256:12\"}},\"features\":{}}", "64 lower-case hex" },
+        { HEAD "\"targets\":{\"a\":{\"tier\":\"cloud\",\"model\":\"m\"}},\"features\":{}}",
+          "needs a url or a provider" },
+        { HEAD "\"targets\":{\"a\":{\"tier\":\"moon\",\"model\":\"m\"}},\"features\":{}}",
+          "tier: this word is not known" },
+        { HEAD "\"targets\":{\"a\":{\"tier\":\"device\",\"model\":\"m@sha256:12\"}},\"features\":{}}",
+          "64 lower-case hex" },
         { HEAD "\"targets\":{\"a\":{\"tier\":\"device\",\"model\":\"m\",\"trains\":false}},\"features\":{}}",
           "nothing leaves the device" },
         { HEAD "\"targets\":{\"a\":{\"tier\":\"cloud\",\"model\":\"m\",\"url\":\"https://x\",\"key\":\"sk-1\"}},"
@@ -67,12 +74,14 @@ static void test_refusals(void) {
         { HEAD "\"targets\":{\"a\":{\"tier\":\"cloud\",\"model\":\"m\",\"url\":\"https://x\",\"zone\":\"z\"}},"
                "\"features\":{}}", "zone is not a zone" },
         { HEAD "\"targets\":{},\"features\":{\"f\":{\"class\":\"odd\",\"place\":[]}}}", "class is not a class" },
-        { HEAD "\"targets\":{},\"features\":{\"f\":{\"class\":\"secret\",\"place\":[\"x\"]}}}", "place: names a target" },
+        { HEAD "\"targets\":{},\"features\":{\"f\":{\"class\":\"secret\",\"place\":[\"x\"]}}}",
+          "place: names a target" },
         { "{\"version\":1,\"classes\":{\"a\":{\"level\":1,\"may_cross\":[]},\"b\":{\"level\":1,\"may_cross\":[]}},"
           "\"targets\":{},\"features\":{}}", "has the level of another class" },
         { "{\"version\":1,\"classes\":{\"a\":{\"level\":1,\"may_cross\":[\"cloud:redacted\"]}},\"targets\":{},"
           "\"features\":{}}", "redact names nothing" },
-        { "{\"version\":1,\"valid_until\":\"tomorrow\",\"classes\":{},\"targets\":{},\"features\":{}}", "must be a time" },
+        { "{\"version\":1,\"valid_until\":\"tomorrow\",\"classes\":{},\"targets\":{},\"features\":{}}",
+          "must be a time" },
     };
     for (size_t i = 0; i < NIGH_COUNT(cases); i++) {
         nigh_policy *p;
@@ -150,8 +159,8 @@ static void test_new_flows(void) {
         flows f = compare(base, cases[i].newer);
         for (size_t k = 0; k < 6; k++) CHECK_MSG(f.kinds[k] == (k == (size_t)cases[i].kind), "case %zu kind %zu", i, k);
     }
-    flows fresh = compare("{\"version\":1,\"classes\":{\"c\":{\"level\":0,\"may_cross\":[]}},\"targets\":{},\"features\":{}}",
-                          base);
+    flows fresh = compare("{\"version\":1,\"classes\":{\"c\":{\"level\":0,\"may_cross\":[]}},\"targets\":{},"
+                          "\"features\":{}}", base);
     CHECK(fresh.kinds[NIGH_FLOW_NEW] == 1);
 }
 
