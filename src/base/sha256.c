@@ -96,3 +96,12 @@ void nigh_sha256_hex(const uint8_t digest[32], char out[65]) {
     for (size_t i = 0; i < 64; i++) out[i] = digits[digest[i / 2] >> (i % 2 ? 0 : 4) & 15];
     out[64] = '\0';
 }
+
+void nigh_sha256_of(nigh_str bytes, char out[65]) {
+    nigh_sha256 s;
+    uint8_t digest[32];
+    nigh_sha256_init(&s);
+    nigh_sha256_add(&s, bytes);
+    nigh_sha256_end(&s, digest);
+    nigh_sha256_hex(digest, out);
+}

@@ -15,6 +15,8 @@ void nigh_sha256_add(nigh_sha256 *s, nigh_str bytes);
 void nigh_sha256_end(nigh_sha256 *s, uint8_t digest[32]);       /* s may not be used afterwards without init */
 void nigh_sha256_hex(const uint8_t digest[32], char out[65]);   /* 64 lower-case digits and a terminator */
 
+void nigh_sha256_of(nigh_str bytes, char out[65]);              /* all at once, as hexadecimal text */
+
 /* ---- between sha256.c and sha256_x86.c: whole blocks by the processor's own instructions ---- */
 bool nigh_sha256_x86_found(void);       /* does it have them? */
 void nigh_sha256_x86(uint32_t state[8], const uint8_t *blocks, size_t count, const uint32_t constants[64]);

@@ -24,15 +24,6 @@ typedef struct {
 
 /* ---- what the file says ---- */
 
-static void hash_hex(nigh_str bytes, char out[65]) {
-    nigh_sha256 s;
-    uint8_t digest[32];
-    nigh_sha256_init(&s);
-    nigh_sha256_add(&s, bytes);
-    nigh_sha256_end(&s, digest);
-    nigh_sha256_hex(digest, out);
-}
-
 static nigh_str string_of(const page *p, const char *key) {
     nigh_str s;
     return nigh_gguf_string(&p->gguf, nigh_str_of(key), &s, NULL) == NIGH_OK ? s : (nigh_str){ 0 };
@@ -67,9 +58,9 @@ static void gather(page *p, bool hash) {
         p->types[t->type].tensors++;
         p->types[t->type].bytes += t->bytes;
     }
-    if (hash) hash_hex(p->gguf.file, p->sha256);
+    if (hash) nigh_sha256_of(p->gguf.file, p->sha256);
     nigh_str template = string_of(p, "tokenizer.chat_template");
-    if (template.ptr) hash_hex(template, p->template_sha256);
+    if (template.ptr) nigh_sha256_of(template, p->template_sha256);
 }
 
 /* ---- the page ---- */

@@ -37,12 +37,7 @@ static void end_line(nigh_cli_model *m) {
 
 static void *hash_file(void *arg) {
     nigh_cli_model *m = arg;
-    uint8_t digest[32];
-    nigh_sha256 s;
-    nigh_sha256_init(&s);
-    nigh_sha256_add(&s, m->file.bytes);
-    nigh_sha256_end(&s, digest);
-    nigh_sha256_hex(digest, m->hash);
+    nigh_sha256_of(m->file.bytes, m->hash);
     return NULL;
 }
 

@@ -16,7 +16,10 @@
     X(chat_template) \
     X(quantize) \
     X(serve) \
-    X(learn)
+    X(learn) \
+    X(check) \
+    X(plan) \
+    X(explain)
 
 #define DECLARE(name) extern const nigh_command nigh_command_##name;
 COMMANDS(DECLARE)

@@ -157,15 +157,6 @@ static void name_model(nigh_node *n, nigh_served *m, const char *path) {
         nigh_format(m->id, sizeof m->id, "%.*s-%u", (int)name.len, name.ptr, again);
 }
 
-static void hash_file(nigh_str bytes, char hex[65]) {
-    nigh_sha256 s;
-    uint8_t digest[32];
-    nigh_sha256_init(&s);
-    nigh_sha256_add(&s, bytes);
-    nigh_sha256_end(&s, digest);
-    nigh_sha256_hex(digest, hex);
-}
-
 /* A template that cannot be used stops conversations, not the model: text still goes on from text. */
 static void open_chat(nigh_served *m) {
     nigh_str source = nigh_model_about(m->model)->chat_template;
@@ -179,7 +170,7 @@ static nigh_status load_model(nigh_node *n, const nigh_node_opts *o, const char 
     nigh_served *m = &n->models[n->model_count];
     nigh_file file;
     NIGH_TRY(nigh_file_open(&file, path, err));
-    hash_file(file.bytes, m->sha256);
+    nigh_sha256_of(file.bytes, m->sha256);
     nigh_status status = nigh_model_open(&m->model, file.bytes,
         (nigh_model_opts){ .pool = n->pool, .cpu = o->cpu }, err);
     if (nigh_file_changed(&file)) status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");
