@@ -9,6 +9,10 @@
  * behind C tokens of context (their evaluation is not counted). Each is run once to warm up (decoding: 8 tokens; not
  * counted), then R times; the median counts, and JSON has every round.
  *
+ * Steps: the same turns one by one, each when a line on standard input asks for it, so that two programs can be
+ * measured in turn while both stay loaded: a machine whose memory changes its speed from second to second treats both
+ * alike.
+ *
  * Start: a process begins, loads, runs its prompt once, picks one token and says so at once: what a user waits for.
  * Who started the process can time that from outside; nothing that could come later (the file's hash) comes before. */
 #include <stdio.h>
@@ -31,6 +35,8 @@ static const char help[] =
     "  -r, --rounds N       counted runs of each (default 5)\n"
     "  -t, --threads N      default: one a core\n"
     "      --start          only the start: load, run the prompt once (default: 1 token), tell when a token came\n"
+    "      --steps          measure when told: lines on standard input, one of: prompt, decode, decode C (behind C\n"
+    "                       tokens, at most --context), memory; a line of JSON answers each\n"
     "      --json           one JSON object: prompt_tps, decode_tps, load_ms, first_token_ms, rss_mb, memory_gbps,\n"
     "                       decode_share, each round, and what was measured; with --start: start_ms, load_ms,\n"
     "                       first_token_ms, peak_mb\n"
@@ -45,14 +51,15 @@ static const char help[] =
     "  nigh bench MODEL.gguf\n"
     "  nigh bench MODEL.gguf -p 64 -n 16 -t 1 --json\n"
     "  nigh bench MODEL.gguf --context 256 -r 9\n"
-    "  nigh bench MODEL.gguf --start\n";
+    "  nigh bench MODEL.gguf --start\n"
+    "  echo prompt | nigh bench MODEL.gguf --steps -p 64\n";
 
 enum { ROUNDS_MAX = 100, PASSES = 4, WARM_TOKENS = 8 };
 #define READ_BYTES ((size_t)256 << 20)
 
 typedef struct {
     int64_t prompt, tokens, context, rounds, threads;
-    bool start, json;
+    bool start, steps, json;
 } bench_opts;
 
 /* Seconds of each round, in rising order. */
@@ -71,12 +78,19 @@ static nigh_status read_opts(bench_opts *o, int *argc, char **argv, nigh_err *er
                               { "rounds", 'r', NIGH_OPT_INT, &o->rounds, 1, ROUNDS_MAX },
                               { "threads", 't', NIGH_OPT_INT, &o->threads, 1, 256 },
                               { "start", 0, NIGH_OPT_FLAG, &o->start, 0, 0 },
+                              { "steps", 0, NIGH_OPT_FLAG, &o->steps, 0, 0 },
                               { "json", 0, NIGH_OPT_FLAG, &o->json, 0, 0 } };
     NIGH_TRY(nigh_opts_read(opts, NIGH_COUNT(opts), argc, argv, err));
     return nigh_cli_one_model(*argc, argv, err);
 }
 
 static double seconds_since(uint64_t begin_ns) { return (double)(nigh_os_now_ns() - begin_ns) / 1e9; }
+
+static const char *kernels_name(void) {
+    static nigh_kernels k;
+    nigh_kernels_init(&k, nigh_cli_cpu());
+    return k.name;
+}
 
 /* ---- the memory's read bandwidth ---- */
 
@@ -194,6 +208,43 @@ static nigh_status measure(bench_work *w, size_t rounds, bench_result *r, nigh_e
     return NIGH_OK;
 }
 
+/* Answers one line of standard input with a line of JSON. */
+static nigh_status take_step(bench_work *w, nigh_str line, size_t context_max, nigh_err *err) {
+    int64_t context = 0;
+    double seconds;
+    if (nigh_str_eq(line, NIGH_STR("memory"))) {
+        printf("{\"memory_gbps\":%.2f}\n", measure_read(w->m->pool));
+    } else if (nigh_str_eq(line, NIGH_STR("prompt"))) {
+        NIGH_TRY(time_prompt(w, &seconds, err));
+        printf("{\"prompt_tps\":%.2f}\n", (double)w->prompt_count / seconds);
+    } else {
+        nigh_str behind = nigh_str_trim(nigh_str_slice(line, 6, line.len));
+        if (!nigh_str_starts(line, NIGH_STR("decode")) || (behind.len && !nigh_str_to_i64(behind, &context)) ||
+            context < 0 || (size_t)context > context_max)
+            return nigh_failf(err, NIGH_EINVAL, 0, "'%.*s' is no step; prompt, memory, or decode 0..%zu",
+                              (int)nigh_min(line.len, 40), line.ptr, context_max);
+        w->context_count = (size_t)context;
+        NIGH_TRY(time_decode(w, &seconds, err));
+        printf("{\"decode_tps\":%.2f,\"context\":%zu}\n", (double)w->token_count / seconds, w->context_count);
+    }
+    fflush(stdout);
+    return NIGH_OK;
+}
+
+static nigh_status measure_steps(bench_work *w, nigh_err *err) {
+    nigh_buf line = NIGH_BUF(4096);
+    nigh_status status = NIGH_OK, read = NIGH_OK;
+    size_t context_max = w->context_count;
+    printf("{\"weight_bytes\":%llu,\"decode_bytes\":%llu,\"threads\":%zu,\"cpu\":\"%s\",\"load_ms\":%.2f}\n",
+           (unsigned long long)w->m->about->weight_bytes, (unsigned long long)w->m->about->decode_bytes,
+           nigh_pool_size(w->m->pool), kernels_name(), (double)w->m->load_ns / 1e6);
+    fflush(stdout);
+    while (status == NIGH_OK && nigh_cli_read_line(&line, &read))
+        status = take_step(w, nigh_str_trim(nigh_buf_str(&line)), context_max, err);
+    nigh_buf_release(&line);
+    return status != NIGH_OK ? status : read == NIGH_OK ? NIGH_OK : nigh_fail(err, read, 0, "a line is too long");
+}
+
 static nigh_status measure_start(bench_work *w, bench_result *r, nigh_err *err) {
     double seconds;
     NIGH_TRY(time_prompt(w, &seconds, err));
@@ -205,12 +256,6 @@ static nigh_status measure_start(bench_work *w, bench_result *r, nigh_err *err) 
 }
 
 /* ---- what is said ---- */
-
-static const char *kernels_name(void) {
-    static nigh_kernels k;
-    nigh_kernels_init(&k, nigh_cli_cpu());
-    return k.name;
-}
 
 static void print_rounds(const char *name, const double *seconds, size_t rounds, size_t tokens) {
     printf("\"%s\":[", name);
@@ -286,7 +331,7 @@ static nigh_status prepare(bench_work *w, bench_opts *o, nigh_err *err) {
     nigh_cli_model *m = w->m;
     uint64_t state = 1;
     NIGH_TRY(default_opts(w, o, err));
-    if (!o->start) nigh_cli_model_hash(m);
+    if (!o->start && !o->steps) nigh_cli_model_hash(m);
     size_t count = nigh_max((size_t)o->prompt, (size_t)o->context);
     size_t need = nigh_max((size_t)o->prompt, o->start ? 0 : (size_t)(o->context + o->tokens));
     NIGH_TRY(nigh_cli_model_begin(m, (uint32_t)need, 0, err));
@@ -315,11 +360,13 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     if (status == NIGH_OK) status = prepare(&w, &o, err);
     if (status == NIGH_OK) {
         nigh_cli_catch_signals();
-        status = o.start ? measure_start(&w, &r, err) : measure(&w, (size_t)o.rounds, &r, err);
+        status = o.start   ? measure_start(&w, &r, err)
+                 : o.steps ? measure_steps(&w, err)
+                           : measure(&w, (size_t)o.rounds, &r, err);
     }
     if (status == NIGH_OK && o.start) print_start(&w, &o, &r);
-    else if (status == NIGH_OK && o.json) print_json(&w, &o, &r);
-    else if (status == NIGH_OK) print_table(&w, &o, &r);
+    else if (status == NIGH_OK && o.json && !o.steps) print_json(&w, &o, &r);
+    else if (status == NIGH_OK && !o.steps) print_table(&w, &o, &r);
     nigh_sampler_free(w.greedy);
     nigh_free(w.prompt);
     nigh_free(w.logits);
