@@ -32,8 +32,8 @@ typedef struct { nigh_pool *pool; size_t worker; } start_arg;
 typedef struct { _Alignas(64) atomic_uint_fast64_t left; } share;
 typedef struct { const uint8_t *at, *end; } ahead;
 
-/* A stretch of calls, one after the other: their number and time, and when it began on the clock and on the caller's own
- * processor time. */
+/* A stretch of calls, one after the other: their number and time, and when it began on the clock and on the
+ * caller's own processor time. */
 typedef struct { uint64_t calls, ns, begin_ns, begin_cpu_ns; } stretch;
 
 struct nigh_pool {
@@ -265,9 +265,10 @@ nigh_pool_stats nigh_pool_about(const nigh_pool *p) {
 
 /* ---- how many take part ---- */
 
-/* Looked at after every STRETCH_NS of calls. When the caller had no core, or slept, for a quarter of that time, half of the
- * threads are tried for as many calls. If those took less time, the others stay away for a while (RETRY_NS, twice as
- * long each time, up to RETRY_MAX_NS) before more are tried again; if not, nothing is tried for as long. */
+/* Looked at after every STRETCH_NS of calls. When the caller had no core, or slept, for a quarter of that time,
+ * half of the threads are tried for as many calls. If those took less time, the others stay away for a while
+ * (RETRY_NS, twice as long each time, up to RETRY_MAX_NS) before more are tried again; if not, nothing is tried for
+ * as long. */
 #define STRETCH_NS 30000000u
 #define PAUSE_NS 1000000u                       /* between two calls: the caller had something else to do */
 #define RETRY_NS 500000000u

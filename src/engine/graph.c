@@ -6,6 +6,7 @@
 
 enum {
     INLINE_FLOATS = 16384,          /* elementwise work up to this many values stays on the caller */
+    FEW_TOKENS = 8,                 /* up to here reading the weights is what takes the time */
     PRODUCTS_MAX = 4
 };
 
@@ -18,7 +19,7 @@ void nigh_graph_each_row(nigh_graph *g, nigh_pool_fn *fn, void *ud, size_t width
     nigh_pool_run(small ? NULL : g->pool, fn, ud, g->count, nigh_max(1, 4096 / nigh_max(width, 1)));
 }
 
-typedef struct { nigh_graph *g; float *out; const float *in, *w, *b; float by; size_t width; nigh_act act; } row_job;
+typedef struct { nigh_graph *g; float *out; const float *in, *w, *b; float by; size_t width; } row_job;
 
 static void rmsnorm_rows(void *ud, size_t worker, size_t begin, size_t end) {
     const row_job *j = ud;
@@ -102,19 +103,6 @@ void nigh_graph_scale(nigh_graph *g, float *x, float by, size_t width) {
     nigh_graph_each_row(g, scale_rows, &j, width);
 }
 
-static void gate_rows(void *ud, size_t worker, size_t begin, size_t end) {
-    const row_job *j = ud;
-    size_t at = begin * j->width, n = (end - begin) * j->width;
-    (void)worker;
-    if (j->act == NIGH_ACT_SILU) j->g->k->silu_mul(j->out + at, j->in + at, n);
-    else j->g->k->gelu_mul(j->out + at, j->in + at, n);
-}
-
-void nigh_graph_gate(nigh_graph *g, nigh_act act) {
-    row_job j = { .g = g, .out = g->gate, .in = g->up, .act = act, .width = g->m->h.ffn };
-    nigh_graph_each_row(g, gate_rows, &j, j.width);
-}
-
 static void gelu_rows(void *ud, size_t worker, size_t begin, size_t end) {
     const row_job *j = ud;
     (void)worker;
@@ -129,23 +117,41 @@ void nigh_graph_gelu(nigh_graph *g, float *x) {
 /* ---- products ---- */
 
 typedef struct {
-    nigh_graph *g;
+    const nigh_kernels *k;
     nigh_acts acts;
     const nigh_linear *products;
     size_t count, groups_before[PRODUCTS_MAX + 1];
 } linear_job;
 
+static size_t groups_of(const nigh_mat *w) { return (w->rows + NIGH_ROWS - 1) / NIGH_ROWS; }
+
 static void quantize_rows(void *ud, size_t worker, size_t begin, size_t end) {
     const linear_job *j = ud;
     (void)worker;
-    j->g->k->quantize(&j->acts, begin, end);
+    j->k->quantize(&j->acts, begin, end);
+}
+
+/* The input of the products: rounded where one of them wants it. */
+static void round_input(nigh_graph *g, linear_job *j, const float *in, uint32_t rows) {
+    bool rounded = false;
+    for (size_t i = 0; i < j->count; i++) {
+        j->groups_before[i + 1] = j->groups_before[i] + groups_of(j->products[i].w);
+        rounded = rounded || !type_is_float(j->products[i].w->type);
+    }
+    j->k = g->k;
+    j->acts = g->acts;
+    j->acts.x = in;
+    j->acts.cols = j->products[0].w->cols;
+    j->acts.count = rows;
+    if (rounded) nigh_pool_run(rows * j->acts.cols <= INLINE_FLOATS ? NULL : g->pool, quantize_rows, j, rows, 8);
 }
 
 static void product_groups(const linear_job *j, const nigh_linear *p, size_t begin, size_t end) {
-    size_t rows = p->w->rows, first = begin * NIGH_ROWS, last = nigh_min(end * NIGH_ROWS, rows);
-    j->g->k->matmul(p->w, &j->acts, p->out, rows, begin, end);
-    for (size_t t = 0; p->bias && t < j->acts.count; t++)
-        j->g->k->add(p->out + t * rows + first, p->bias + first, last - first);
+    size_t rows = p->w->rows, first = begin * NIGH_ROWS, width = nigh_min(end * NIGH_ROWS, rows) - first;
+    j->k->matmul(p->w, &j->acts, p->out, rows, begin, end);
+    for (size_t t = 0; p->bias && t < j->acts.count; t++) j->k->add(p->out + t * rows + first, p->bias + first, width);
+    for (size_t t = 0; p->residual && t < j->acts.count; t++)
+        j->k->add(p->residual + t * rows + first, p->out + t * rows + first, width);
 }
 
 static void linear_groups(void *ud, size_t worker, size_t begin, size_t end) {
@@ -157,43 +163,97 @@ static void linear_groups(void *ud, size_t worker, size_t begin, size_t end) {
     }
 }
 
-/* Groups of 16 rows handed out at once: about 64 KiB of weights for one token, less when there are many. */
-static size_t linear_grain(const linear_job *j, size_t threads) {
-    size_t groups = j->groups_before[j->count], bytes = j->products[0].w->group_bytes;
-    size_t grain = j->acts.count > 8 ? 4 : nigh_max(1, (64u << 10) / nigh_max(bytes, 1));
-    return nigh_max(1, nigh_min(grain, groups / (4 * threads)));
+/* Units handed out at once: about 32 KiB of weights for few tokens, four groups when there are many; and enough
+ * chunks that the threads end together. */
+static size_t grain_of(const nigh_graph *g, size_t tokens, size_t units, size_t unit_bytes, size_t unit_groups) {
+    size_t grain = tokens > FEW_TOKENS ? 4 / unit_groups : (32u << 10) / nigh_max(unit_bytes, 1);
+    return nigh_max(1, nigh_min(grain, units / (8 * nigh_pool_size(g->pool))));
+}
+
+static void run_products(nigh_graph *g, linear_job *j) {
+    size_t groups = j->groups_before[j->count];
+    nigh_pool_run(g->pool, linear_groups, j, groups,
+                  grain_of(g, j->acts.count, groups, j->products[0].w->group_bytes, 1));
 }
 
 void nigh_graph_linear_rows(nigh_graph *g, const float *in, uint32_t rows, const nigh_linear *products, size_t count) {
-    linear_job j = { .g = g, .acts = g->acts, .products = products, .count = count };
-    bool rounded = false;
-    j.acts.x = in;
-    j.acts.cols = products[0].w->cols;
-    j.acts.count = rows;
-    for (size_t i = 0; i < count; i++) {
-        j.groups_before[i + 1] = j.groups_before[i] + (products[i].w->rows + NIGH_ROWS - 1) / NIGH_ROWS;
-        rounded = rounded || !type_is_float(products[i].w->type);
-    }
-    if (rounded) nigh_pool_run(rows * j.acts.cols <= INLINE_FLOATS ? NULL : g->pool, quantize_rows, &j, rows, 8);
-    nigh_pool_run(g->pool, linear_groups, &j, j.groups_before[count], linear_grain(&j, nigh_pool_size(g->pool)));
+    linear_job j = { .products = products, .count = count };
+    round_input(g, &j, in, rows);
+    run_products(g, &j);
 }
 
 void nigh_graph_linear(nigh_graph *g, const float *in, const nigh_linear *products, size_t count) {
     nigh_graph_linear_rows(g, in, g->count, products, count);
 }
 
+/* ---- the halves of a layer ---- */
+
+/* Names the weights of the step after the coming one: from the first byte of `first` to the end of `last`. */
+static void ahead(const nigh_graph *g, const nigh_mat *first, const nigh_mat *last) {
+    const uint8_t *end = last->data + groups_of(last) * last->group_bytes;
+    if (g->count <= FEW_TOKENS && first->data && end > first->data)
+        nigh_pool_ahead(g->pool, first->data, (size_t)(end - first->data));
+}
+
 void nigh_graph_qkv(nigh_graph *g, const nigh_layer *l, const float *in) {
-    const nigh_linear qkv[] = { { &l->wq, l->bq, g->q }, { &l->wk, l->bk, g->kk }, { &l->wv, l->bv, g->v } };
+    const nigh_linear qkv[] = { { &l->wq, l->bq, g->q, NULL },
+                                { &l->wk, l->bk, g->kk, NULL },
+                                { &l->wv, l->bv, g->v, NULL } };
+    ahead(g, &l->wo, &l->wo);
     nigh_graph_linear(g, in, qkv, NIGH_COUNT(qkv));
 }
 
-void nigh_graph_wo(nigh_graph *g, const nigh_layer *l) {
-    nigh_graph_linear(g, g->att, &(nigh_linear){ &l->wo, l->bo, g->y }, 1);
+void nigh_graph_wo(nigh_graph *g, const nigh_layer *l, float *residual) {
+    ahead(g, l->gate.data ? &l->gate : &l->up, &l->up);
+    nigh_graph_linear(g, g->att, &(nigh_linear){ &l->wo, l->bo, g->y, residual }, 1);
 }
 
-void nigh_graph_ffn(nigh_graph *g, const nigh_layer *l, const float *in, nigh_act act) {
-    const nigh_linear wide[] = { { &l->gate, NULL, g->gate }, { &l->up, l->bup, g->up } };
-    nigh_graph_linear(g, in, wide, NIGH_COUNT(wide));                           /* gate, up: [T][ffn] */
-    nigh_graph_gate(g, act);                                                    /* gate:     [T][ffn] */
-    nigh_graph_linear(g, g->gate, &(nigh_linear){ &l->down, l->bdown, g->y }, 1);   /* y:    [T][embed] */
+/* A unit is what becomes one rounded block: two groups of the gate and the two of the same rows of up, which lie
+ * between each other in memory (weights.c). */
+typedef struct { linear_job j; nigh_acts wide; size_t ffn; nigh_act act; bool rounded; } gate_job;
+
+static void gate_rows(const gate_job *j, size_t first, size_t width) {
+    float *gate = j->j.products[0].out, *up = j->j.products[1].out;
+    for (size_t t = 0; t < j->wide.count; t++) {
+        size_t at = t * j->ffn + first;
+        if (j->act == NIGH_ACT_SILU) j->j.k->silu_mul(gate + at, up + at, width);
+        else j->j.k->gelu_mul(gate + at, up + at, width);
+    }
+}
+
+static void gate_units(void *ud, size_t worker, size_t begin, size_t end) {
+    const gate_job *j = ud;
+    size_t groups = j->j.groups_before[1], last = nigh_min(2 * end, groups), first = begin * NIGH_BLOCK;
+    size_t step = j->wide.count > FEW_TOKENS ? last : 1;
+    (void)worker;
+    for (size_t i = 2 * begin; i < last; i += step)
+        for (size_t n = 0; n < 2; n++) product_groups(&j->j, &j->j.products[n], i, nigh_min(i + step, last));
+    gate_rows(j, first, nigh_min(end * NIGH_BLOCK, j->ffn) - first);
+    if (j->rounded) j->j.k->quantize_blocks(&j->wide, 0, j->wide.count, begin, end);
+}
+
+void nigh_graph_gate_up(nigh_graph *g, const nigh_layer *l, const float *in, nigh_act act) {
+    const nigh_linear both[] = { { &l->gate, NULL, g->gate, NULL }, { &l->up, l->bup, g->up, NULL } };
+    gate_job j = { .j = { .products = both, .count = 2 }, .wide = g->wide, .ffn = g->m->h.ffn, .act = act };
+    size_t units = (groups_of(&l->gate) + 1) / 2;
+    j.rounded = !type_is_float(l->down.type);
+    j.wide.x = g->gate;
+    j.wide.cols = j.ffn;
+    j.wide.count = g->count;
+    round_input(g, &j.j, in, g->count);
+    ahead(g, &l->down, &l->down);
+    nigh_pool_run(g->pool, gate_units, &j, units, grain_of(g, g->count, units, 4 * l->up.group_bytes, 2));
+}
+
+void nigh_graph_down(nigh_graph *g, const nigh_layer *l, float *residual) {
+    const nigh_linear down = { &l->down, l->bdown, g->y, residual };
+    const nigh_layer *next = l + 1;
+    linear_job j = { .k = g->k, .acts = g->wide, .products = &down, .count = 1 };
+    j.groups_before[1] = groups_of(&l->down);
+    j.acts.x = g->gate;
+    j.acts.cols = l->down.cols;
+    j.acts.count = g->count;
+    if (next < g->m->layers + g->m->h.layers) ahead(g, &next->wq, &next->wv);
+    else ahead(g, &g->m->output, &g->m->output);
+    run_products(g, &j);
 }

@@ -32,13 +32,14 @@ typedef struct nigh_graph {
     float *scores;                  /* scratch of attention, by worker */
     size_t scores_stride;           /* floats of one worker */
     nigh_acts acts;                 /* quantised input of the product that runs now */
+    nigh_acts wide;                 /* quantised input of the down product, written by the one before it */
 } nigh_graph;
 
 /* Runs fn over the rows of the batch; on the calling thread when rows x width values are few. */
 void nigh_graph_each_row(nigh_graph *g, nigh_pool_fn *fn, void *ud, size_t width);
 
-/* One product out = W in (+ bias); out: [T][rows of w]. */
-typedef struct { const nigh_mat *w; const float *bias; float *out; } nigh_linear;
+/* One product out = W in (+ bias); out: [T][rows of w]. With a residual: residual += out, row by row as they come. */
+typedef struct { const nigh_mat *w; const float *bias; float *out, *residual; } nigh_linear;
 
 /* in: [T][cols]. All products share the input, which is rounded once (if any weight is quantised). */
 void nigh_graph_linear(nigh_graph *g, const float *in, const nigh_linear *products, size_t count);
@@ -63,15 +64,15 @@ void nigh_graph_store(nigh_graph *g, uint32_t layer_idx, size_t table);
 void nigh_graph_attend(nigh_graph *g, uint32_t layer_idx, uint32_t window);
 
 typedef enum { NIGH_ACT_SILU, NIGH_ACT_GELU } nigh_act;
-/* gate = act(gate) * up, [T][ffn] */
-void nigh_graph_gate(nigh_graph *g, nigh_act act);
 void nigh_graph_gelu(nigh_graph *g, float *x);                                              /* [T][ffn] */
 
-/* The two halves that most families share: q, k, v of xn; and gate, up, act, down of xn into y. */
-void nigh_graph_qkv(nigh_graph *g, const nigh_layer *l, const float *in);
-void nigh_graph_ffn(nigh_graph *g, const nigh_layer *l, const float *in, nigh_act act);
-/* y = Wo att (+ bias) */
-void nigh_graph_wo(nigh_graph *g, const nigh_layer *l);
+/* What most families share. Each is one meeting of the threads (and, for many tokens, one more to round the input);
+ * who has to wait asks for the weights of the next one. */
+void nigh_graph_qkv(nigh_graph *g, const nigh_layer *l, const float *in);          /* q, k, v = W in (+ bias)    */
+void nigh_graph_wo(nigh_graph *g, const nigh_layer *l, float *residual);           /* y = Wo att (+ bias)        */
+/* gate = act(Wgate in) * (Wup in + bias), rounded for what comes next: [T][ffn] */
+void nigh_graph_gate_up(nigh_graph *g, const nigh_layer *l, const float *in, nigh_act act);
+void nigh_graph_down(nigh_graph *g, const nigh_layer *l, float *residual);         /* y = Wdown gate (+ bias)    */
 
 /* Floats of attention scratch that one worker needs for sessions of `limit` tokens. */
 size_t nigh_graph_scores_floats(const nigh_model *m, uint32_t limit);

@@ -26,17 +26,16 @@ static void layer(nigh_graph *g, uint32_t i) {
     nigh_graph_scale(g, g->q, 1.0f / __builtin_sqrtf((float)h->head_dim), h->q_dim);
     nigh_graph_store(g, i, 0);
     nigh_graph_attend(g, i, 0);                                             /* att: [T][q_dim]                   */
-    nigh_graph_wo(g, l);                                                    /* y:   [T][embed]                   */
-    nigh_graph_add(g, g->x, g->y);
+    nigh_graph_wo(g, l, g->x);                                              /* x += Wo att: [T][embed]           */
     nigh_graph_layernorm(g, g->x, l->attn_out_norm, l->attn_out_norm_bias);
-    if (g->m->arch->flags & NIGH_ARCH_GATE)
-        nigh_graph_ffn(g, l, g->x, g->m->arch->flags & NIGH_ARCH_ALIBI ? NIGH_ACT_GELU : NIGH_ACT_SILU);
-    else {
-        nigh_graph_linear(g, g->x, &(nigh_linear){ &l->up, l->bup, g->up }, 1);         /* up: [T][ffn]          */
+    if (g->m->arch->flags & NIGH_ARCH_GATE) {
+        nigh_graph_gate_up(g, l, g->x, g->m->arch->flags & NIGH_ARCH_ALIBI ? NIGH_ACT_GELU : NIGH_ACT_SILU);
+        nigh_graph_down(g, l, g->x);                                        /* x += Wdown gate: [T][embed]       */
+    } else {
+        nigh_graph_linear(g, g->x, &(nigh_linear){ &l->up, l->bup, g->up, NULL }, 1);       /* up: [T][ffn]      */
         nigh_graph_gelu(g, g->up);
-        nigh_graph_linear(g, g->up, &(nigh_linear){ &l->down, l->bdown, g->y }, 1);     /* y:  [T][embed]        */
+        nigh_graph_linear(g, g->up, &(nigh_linear){ &l->down, l->bdown, g->y, g->x }, 1);   /* x += Wdown up     */
     }
-    nigh_graph_add(g, g->x, g->y);
     nigh_graph_layernorm(g, g->x, l->layer_out_norm, l->layer_out_norm_bias);
 }
 

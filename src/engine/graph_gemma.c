@@ -21,11 +21,12 @@ static void halves(nigh_graph *g, uint32_t i, float scale, uint32_t window, size
     nigh_graph_scale(g, g->q, scale, g->m->h.q_dim);
     nigh_graph_store(g, i, table);                                          /* rotate, then into the cache       */
     nigh_graph_attend(g, i, window);                                        /* att: [T][q_dim]                   */
-    nigh_graph_wo(g, l);                                                    /* y:   [T][embed]                   */
+    nigh_graph_wo(g, l, NULL);                                              /* y:   [T][embed]                   */
     nigh_graph_rmsnorm(g, g->y, g->y, l->post_attn_norm);
     nigh_graph_add(g, g->x, g->y);
     nigh_graph_rmsnorm(g, g->xn, g->x, l->ffn_norm);                        /* xn:  [T][embed]                   */
-    nigh_graph_ffn(g, l, g->xn, NIGH_ACT_GELU);                             /* y:   [T][embed]                   */
+    nigh_graph_gate_up(g, l, g->xn, NIGH_ACT_GELU);                         /* gate: gelu(gate) * up: [T][ffn]   */
+    nigh_graph_down(g, l, NULL);                                            /* y:   [T][embed]                   */
     nigh_graph_rmsnorm(g, g->y, g->y, l->post_ffn_norm);
     nigh_graph_add(g, g->x, g->y);
 }

@@ -10,11 +10,10 @@ static void layer(nigh_graph *g, uint32_t i) {
     nigh_graph_scale(g, g->q, 1.0f / __builtin_sqrtf((float)h->head_dim), h->q_dim);
     nigh_graph_store(g, i, 0);                                              /* rotate, then into the cache       */
     nigh_graph_attend(g, i, 0);                                             /* att: [T][q_dim]                   */
-    nigh_graph_wo(g, l);                                                    /* y:   [T][embed]                   */
-    nigh_graph_add(g, g->x, g->y);
+    nigh_graph_wo(g, l, g->x);                                              /* x += Wo att: [T][embed]          */
     nigh_graph_rmsnorm(g, g->xn, g->x, l->ffn_norm);                        /* xn:  [T][embed]                   */
-    nigh_graph_ffn(g, l, g->xn, NIGH_ACT_SILU);                             /* y:   [T][embed]                   */
-    nigh_graph_add(g, g->x, g->y);
+    nigh_graph_gate_up(g, l, g->xn, NIGH_ACT_SILU);                         /* gate: silu(gate) * up: [T][ffn]  */
+    nigh_graph_down(g, l, g->x);                                            /* x += Wdown gate: [T][embed]      */
 }
 
 static void end(nigh_graph *g) { nigh_graph_rmsnorm(g, g->xn, g->x, g->m->output_norm); }

@@ -10,10 +10,11 @@ static void layer(nigh_graph *g, uint32_t i) {
     nigh_graph_scale(g, g->q, 1.0f / __builtin_sqrtf((float)h->head_dim), h->q_dim);
     nigh_graph_store(g, i, 0);                                              /* rotate, then into the cache       */
     nigh_graph_attend(g, i, 0);                                             /* att: [T][q_dim]                   */
-    nigh_graph_wo(g, l);                                                    /* y:   [T][embed]                   */
+    nigh_graph_wo(g, l, NULL);                                              /* y:   [T][embed]                   */
     nigh_graph_rmsnorm(g, g->y, g->y, l->post_attn_norm);
     nigh_graph_add(g, g->x, g->y);
-    nigh_graph_ffn(g, l, g->x, NIGH_ACT_SILU);                              /* y:   [T][embed]                   */
+    nigh_graph_gate_up(g, l, g->x, NIGH_ACT_SILU);                          /* gate: silu(gate) * up: [T][ffn]   */
+    nigh_graph_down(g, l, NULL);                                            /* y:   [T][embed]                   */
     nigh_graph_rmsnorm(g, g->y, g->y, l->post_ffn_norm);
     nigh_graph_add(g, g->x, g->y);
 }

@@ -56,6 +56,9 @@ static size_t lay_out(nigh_runner *r, uint8_t *base) {
     PLACE(g->acts.q, t * widest);
     PLACE(g->acts.scale, t * (widest / NIGH_BLOCK + 1));
     PLACE(g->acts.sum, t * (widest / 16 + 1));
+    PLACE(g->wide.q, t * h->ffn);
+    PLACE(g->wide.scale, t * (h->ffn / NIGH_BLOCK + 1));
+    PLACE(g->wide.sum, t * (h->ffn / 16 + 1));
     PLACE(r->out_rows, (size_t)LOGIT_ROWS * h->embed);
     PLACE(r->logits, (size_t)LOGIT_ROWS * h->vocab);
     PLACE(r->ids, t);
@@ -188,7 +191,7 @@ static nigh_status some_logits(nigh_runner *r, const wanted *w, size_t count, ni
         direct = direct && w[i].to == w[0].to + i * vocab;
     }
     float *out = direct ? w[0].to : r->logits;
-    nigh_graph_linear_rows(g, r->out_rows, (uint32_t)count, &(nigh_linear){ &r->m->output, NULL, out }, 1);
+    nigh_graph_linear_rows(g, r->out_rows, (uint32_t)count, &(nigh_linear){ &r->m->output, NULL, out, NULL }, 1);
     if (r->m->h.final_softcap > 0) g->k->softcap(out, r->m->h.final_softcap, count * vocab);
     for (size_t i = 0; !direct && i < count; i++) memcpy(w[i].to, out + i * vocab, vocab * sizeof(float));
     return all_finite(out, count * vocab) ? NIGH_OK : not_finite(err);

@@ -2,7 +2,8 @@
  * Two passes over one list of names: the first only adds up bytes, the second places and packs, so
  * memory is asked for once, before anything is copied. All matrices lie in one block on huge pages:
  *
- *     | mat | mat | ... | vec | vec | ...        each 64-byte aligned
+ *     | q | k | v | wo | gate and up, a group in turn | down | q | ...     each 64-byte aligned, in the order in which
+ *                                                                          a forward pass reads them, vectors between
  *
  * Packing is split over the pool by groups of 16 rows. The file's bytes are read once, in order. */
 #include "base/os.h"
@@ -46,24 +47,48 @@ static bool take(loader *l, size_t bytes, void **out) {
     return true;
 }
 
-/* Rows first..first+rows-1 of a tensor that has `total` rows. */
-static void place_rows(loader *l, nigh_mat *mat, const nigh_gguf_tensor *t, size_t first, size_t rows) {
+/* Some rows of a tensor. */
+typedef struct { const nigh_gguf_tensor *t; size_t first, rows; } rows_of;
+
+/* Rows of a tensor become a matrix; with `turn`, rows of another, of the same type and shape, lie between them: a
+ * group of the one, a group of the other. */
+static void place_in_turn(loader *l, nigh_mat *mat, rows_of r, nigh_mat *turn, rows_of other) {
+    const nigh_gguf_tensor *t = r.t;
     size_t cols = (size_t)t->dims[0], group = nigh_mat_group_bytes(t->type, cols),
-           groups = (rows + NIGH_ROWS - 1) / NIGH_ROWS;
+           groups = (r.rows + NIGH_ROWS - 1) / NIGH_ROWS, mats = turn ? 2 : 1;
     size_t bytes;
     void *data;
     const nigh_type_info *info = nigh_type_find((uint32_t)t->type);
-    if (!info || group == 0 || !nigh_mul(group, groups, &bytes)) {
+    if (!info || group == 0 || !nigh_mul(group * mats, groups, &bytes)) {
         l->status = nigh_failf(l->err, NIGH_ENOSUP, t->at, "tensor %.*s: type %s cannot be used for a matrix",
                                (int)t->name.len, t->name.ptr, nigh_type_name((uint32_t)t->type));
         return;
     }
     if (!take(l, bytes, &data)) return;
-    *mat = (nigh_mat){ .type = t->type, .rows = rows, .cols = cols, .group_bytes = group, .data = data };
-    if (!l->placing) return;
-    size_t row_bytes = cols / info->block_values * info->block_bytes;
-    l->jobs[l->job_count++] = (pack_job){ mat, t->data + first * row_bytes, l->groups };
-    l->groups += groups;
+    for (size_t i = 0; i < mats; i++) {
+        nigh_mat *m = i ? turn : mat;
+        rows_of from = i ? other : r;
+        const uint8_t *at = data ? (uint8_t *)data + i * group : NULL;
+        *m = (nigh_mat){ .type = t->type, .rows = r.rows, .cols = cols, .group_bytes = group * mats, .data = at };
+        if (!l->placing) continue;
+        size_t row_bytes = cols / info->block_values * info->block_bytes;
+        l->jobs[l->job_count++] = (pack_job){ m, from.t->data + from.first * row_bytes, l->groups };
+        l->groups += groups;
+    }
+}
+
+static void place_rows(loader *l, nigh_mat *mat, const nigh_gguf_tensor *t, size_t first, size_t rows) {
+    place_in_turn(l, mat, (rows_of){ t, first, rows }, NULL, (rows_of){ 0 });
+}
+
+/* The gate and up of the same rows are multiplied together (graph.c), so they lie together. */
+static void place_gate_up(loader *l, nigh_layer *y, rows_of gate, rows_of up) {
+    if (gate.t->type == up.t->type) {
+        place_in_turn(l, &y->gate, gate, &y->up, up);
+    } else {
+        place_in_turn(l, &y->gate, gate, NULL, (rows_of){ 0 });
+        place_in_turn(l, &y->up, up, NULL, (rows_of){ 0 });
+    }
 }
 
 static bool has_shape(loader *l, const nigh_gguf_tensor *t, uint64_t cols, uint64_t rows) {
@@ -109,7 +134,7 @@ static void layer_mat(loader *l, uint32_t layer_idx, const char *name, nigh_mat 
 }
 
 /* phi3: attn_qkv is q, k, v in this order; ffn_up is gate, then up. */
-static void bind_fused(loader *l, uint32_t layer_idx, nigh_layer *y) {
+static void bind_fused_qkv(loader *l, uint32_t layer_idx, nigh_layer *y) {
     const nigh_hparams *h = &l->m->h;
     char full[80];
     nigh_format(full, sizeof full, "blk.%u.attn_qkv.weight", layer_idx);
@@ -118,11 +143,19 @@ static void bind_fused(loader *l, uint32_t layer_idx, nigh_layer *y) {
     place_rows(l, &y->wq, t, 0, h->q_dim);
     place_rows(l, &y->wk, t, h->q_dim, h->kv_dim);
     place_rows(l, &y->wv, t, (size_t)h->q_dim + h->kv_dim, h->kv_dim);
-    nigh_format(full, sizeof full, "blk.%u.ffn_up.weight", layer_idx);
-    t = find(l, full, true);
-    if (!t || !has_shape(l, t, h->embed, 2 * (uint64_t)h->ffn)) return;
-    place_rows(l, &y->gate, t, 0, h->ffn);
-    place_rows(l, &y->up, t, h->ffn, h->ffn);
+}
+
+static void bind_gate_up(loader *l, uint32_t layer_idx, nigh_layer *y) {
+    const nigh_hparams *h = &l->m->h;
+    bool fused = (l->m->arch->flags & NIGH_ARCH_FUSED) != 0;
+    char name[80];
+    nigh_format(name, sizeof name, "blk.%u.ffn_up.weight", layer_idx);
+    const nigh_gguf_tensor *up = find(l, name, true), *gate = up;
+    if (!up || !has_shape(l, up, h->embed, h->ffn * (fused ? 2 : (uint64_t)1))) return;
+    nigh_format(name, sizeof name, "blk.%u.ffn_gate.weight", layer_idx);
+    if (!fused) gate = find(l, name, true);
+    if (gate && (fused || has_shape(l, gate, h->embed, h->ffn)))
+        place_gate_up(l, y, (rows_of){ gate, 0, h->ffn }, (rows_of){ up, fused ? h->ffn : 0, h->ffn });
 }
 
 static void bind_layer_norms(loader *l, uint32_t i, nigh_layer *y) {
@@ -149,15 +182,15 @@ static void bind_layer(loader *l, uint32_t i) {
     nigh_layer *y = &l->m->layers[i];
     unsigned f = l->m->arch->flags;
     bind_layer_norms(l, i, y);
-    if (f & NIGH_ARCH_FUSED) bind_fused(l, i, y);
+    if (f & NIGH_ARCH_FUSED) bind_fused_qkv(l, i, y);
     else {
         layer_mat(l, i, "attn_q", &y->wq, h->q_dim, h->embed);
         layer_mat(l, i, "attn_k", &y->wk, h->kv_dim, h->embed);
         layer_mat(l, i, "attn_v", &y->wv, h->kv_dim, h->embed);
-        if (f & NIGH_ARCH_GATE) layer_mat(l, i, "ffn_gate", &y->gate, h->ffn, h->embed);
-        layer_mat(l, i, "ffn_up", &y->up, h->ffn, h->embed);
     }
     layer_mat(l, i, "attn_output", &y->wo, h->embed, h->q_dim);
+    if (f & (NIGH_ARCH_FUSED | NIGH_ARCH_GATE)) bind_gate_up(l, i, y);
+    else layer_mat(l, i, "ffn_up", &y->up, h->ffn, h->embed);
     layer_mat(l, i, "ffn_down", &y->down, h->embed, h->ffn);
     layer_vec(l, i, "attn_q.bias", &y->bq, h->q_dim, (f & NIGH_ARCH_QKV_BIAS) != 0);
     layer_vec(l, i, "attn_k.bias", &y->bk, h->kv_dim, (f & NIGH_ARCH_QKV_BIAS) != 0);

@@ -26,8 +26,9 @@ enum {
     NIGH_CPU_NEON = 8, NIGH_CPU_DOTPROD = 16 /* SDOT */
 };
 
-/* A weight matrix laid out for the kernels: ceil(rows / 16) groups, each of group_bytes, 64-byte
- * aligned; rows that do not exist are zero. The layout of each type is in docs/format-packed.md.
+/* A weight matrix laid out for the kernels: ceil(rows / 16) groups, group_bytes from one to the next, 64-byte
+ * aligned; rows that do not exist are zero. The layout of each type is in docs/format-packed.md. Two matrices may lie
+ * group by group in turn: then group_bytes is twice what nigh_mat_group_bytes says.
  * out = W x: rows = outputs, cols = inputs. */
 typedef struct {
     nigh_type type;
@@ -86,6 +87,8 @@ typedef struct nigh_kernels {
 
     /* Fills q, scale, sum of tokens begin..end-1 from x. */
     void (*quantize)(const nigh_acts *a, size_t begin, size_t end);
+    /* The same for blocks first_block..last_block-1 of these tokens only. */
+    void (*quantize_blocks)(const nigh_acts *a, size_t begin, size_t end, size_t first_block, size_t last_block);
 
     /* out[t * out_stride + r] for all tokens t of `a` and the rows r of groups begin..end-1 (rows past m->rows are
      * not written). Quantised: for each block b of 32 columns in rising order acc += (float)isum * (dw * da) isum:

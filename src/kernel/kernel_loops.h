@@ -133,9 +133,10 @@ static float quantize_block(const float *x, int8_t *q) {
     return largest / 127.0f;
 }
 
-static void loops_quantize(const nigh_acts *a, size_t begin, size_t end) {
+static void loops_quantize_blocks(const nigh_acts *a, size_t begin, size_t end, size_t first_block,
+                                  size_t last_block) {
     for (size_t t = begin; t < end; t++)
-        for (size_t b = 0; b < a->cols / NIGH_BLOCK; b++) {
+        for (size_t b = first_block; b < last_block; b++) {
             size_t at = nigh_acts_at(a, t, b);
             int8_t *q = a->q + at * NIGH_BLOCK;
             int32_t half[2] = { 0, 0 };
@@ -149,8 +150,13 @@ static void loops_quantize(const nigh_acts *a, size_t begin, size_t end) {
         }
 }
 
+static void loops_quantize(const nigh_acts *a, size_t begin, size_t end) {
+    loops_quantize_blocks(a, begin, end, 0, a->cols / NIGH_BLOCK);
+}
+
 static void loops_fill(nigh_kernels *k) {
     k->quantize = loops_quantize;
+    k->quantize_blocks = loops_quantize_blocks;
     k->rmsnorm = loops_rmsnorm;
     k->layernorm = loops_layernorm;
     k->add = loops_add;

@@ -180,6 +180,32 @@ static void test_copied_prefix(void) {
     nigh_model_close(m);
 }
 
+/* One token is at most five meetings of the threads in each layer, and one for the output matrix. */
+static void test_few_meetings(void) {
+    int32_t ids[64];
+    nigh_err err = { 0 };
+    nigh_session *s = NULL;
+    nigh_runner *r = NULL;
+    nigh_pool *pool = nigh_pool_new(2);
+    nigh_model *m = model_file_open("llama-q8_0.gguf", pool, nigh_cpu_detect());
+    if (!m) m = model_file_open("stories260K-q8_0.gguf", pool, nigh_cpu_detect());
+    if (!m) { nigh_pool_free(pool); TEST_SKIP("the reference models are not here"); }
+    float *logits = nigh_alloc(nigh_model_about(m)->vocab, sizeof *logits);
+    some_tokens(m, test_seed(), ids, 64);
+    CHECK(nigh_session_new(&s, m, 128, &err) == NIGH_OK && nigh_runner_new(&r, m, pool, 64, &err) == NIGH_OK);
+    CHECK(nigh_runner_prompt(r, s, ids, 60, logits, &err) == NIGH_OK);
+    uint64_t before = nigh_pool_about(pool).calls, layers = nigh_model_about(m)->layers;
+    CHECK(nigh_runner_eval(r, &(nigh_batch_item){ s, ids + 60, 1, false, logits }, 1, &err) == NIGH_OK);
+    uint64_t meetings = nigh_pool_about(pool).calls - before;
+    printf("  %llu meetings for a token of %llu layers\n", (unsigned long long)meetings, (unsigned long long)layers);
+    CHECK(meetings >= layers && meetings <= 5 * layers + 1);
+    nigh_free(logits);
+    nigh_runner_free(r);
+    nigh_session_free(s);
+    nigh_model_close(m);
+    nigh_pool_free(pool);
+}
+
 static void test_refusals(void) {
     int32_t ids[200] = { 0 };
     nigh_err err = { 0 };
@@ -206,4 +232,4 @@ static void test_refusals(void) {
     nigh_model_close(m);
 }
 
-TEST_MAIN(T(test_same_bits), T(test_company_and_reuse), T(test_copied_prefix), T(test_refusals))
+TEST_MAIN(T(test_same_bits), T(test_company_and_reuse), T(test_few_meetings), T(test_copied_prefix), T(test_refusals))

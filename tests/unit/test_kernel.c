@@ -352,7 +352,12 @@ static void test_quantize_bits(void) {
         for (size_t n = 0; n < cols * count; n += 32)
             check_block(&a, a.x + n, nigh_acts_at(&a, n / cols, n % cols / 32));
         for (size_t i = 0; i < t.count; i++) {
-            t.isa[i].quantize(&b, 0, count);
+            size_t blocks = cols / 32, cut = (size_t)(test_rand(&state) % (blocks + 1));
+            if (round % 2) t.isa[i].quantize(&b, 0, count);
+            else {                                          /* in two runs of blocks, the second first */
+                t.isa[i].quantize_blocks(&b, 0, count, cut, blocks);
+                t.isa[i].quantize_blocks(&b, 0, count, 0, cut);
+            }
             CHECK(!memcmp(a.q, b.q, cols * count) && same_bits(a.scale, b.scale, count * (cols / 32)));
             CHECK(!memcmp(a.sum, b.sum, count * (cols / 16) * 4));
         }
