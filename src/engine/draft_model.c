@@ -38,7 +38,7 @@ struct nigh_draft_model {
 
 /* ---- life ---- */
 
-static nigh_status check_vocabulary(const nigh_model *small, const nigh_model *large, nigh_err *err) {
+nigh_status nigh_draft_model_check(const nigh_model *small, const nigh_model *large, nigh_err *err) {
     const nigh_tokenizer *a = nigh_model_tokenizer(small), *b = nigh_model_tokenizer(large);
     if (nigh_model_about(small)->encoder)
         return nigh_fail(err, NIGH_EINVAL, 0, "the draft model gives vectors, not text");
@@ -65,7 +65,7 @@ static nigh_status make_parts(nigh_draft_model *d, const nigh_model *small, nigh
 nigh_status nigh_draft_model_new(nigh_draft_model **out, const nigh_model *small, const nigh_model *large,
                                  nigh_pool *pool, uint32_t context, uint64_t (*now_ns)(void), nigh_err *err) {
     *out = NULL;
-    NIGH_TRY(check_vocabulary(small, large, err));
+    NIGH_TRY(nigh_draft_model_check(small, large, err));
     nigh_draft_model *d = nigh_alloc(1, sizeof *d);
     if (!d) return nigh_fail(err, NIGH_ENOMEM, 0, "no memory for the draft model");
     const nigh_model_info *s = nigh_model_about(small), *l = nigh_model_about(large);

@@ -8,8 +8,10 @@
 
 typedef struct nigh_draft_model nigh_draft_model;
 
+/* Can `small` guess for `large`? Fails: EINVAL (another vocabulary, an encoder). */
+NIGH_CHECK nigh_status nigh_draft_model_check(const nigh_model *small, const nigh_model *large, nigh_err *err);
 /* small, pool: kept. context: tokens of the large model's session. now_ns: a clock, or NULL.
- * Fails: EINVAL (another vocabulary, an encoder), ENOMEM. */
+ * Fails: as nigh_draft_model_check; ENOMEM. */
 NIGH_CHECK nigh_status nigh_draft_model_new(nigh_draft_model **out, const nigh_model *small, const nigh_model *large,
                                             nigh_pool *pool, uint32_t context, uint64_t (*now_ns)(void), nigh_err *err);
 void nigh_draft_model_free(nigh_draft_model *d);

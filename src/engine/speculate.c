@@ -1,6 +1,8 @@
 /* speculate.c - see speculate.h. */
 #include "engine/speculate.h"
 
+#include "base/os.h"
+
 /* ---- one sequence of many ---- */
 
 nigh_status nigh_speculation_init(nigh_speculation *sp, nigh_session *session, bool drafts, nigh_err *err) {
@@ -73,7 +75,8 @@ struct nigh_writer {
     nigh_writer_opts o;
     nigh_speculation sp;
     nigh_draft_cost cost;
-    float *logits;                  /* [1 + NIGH_DRAFT_MAX][vocab], or one row */
+    float *logits;                  /* [1 + NIGH_DRAFT_MAX][vocab], or one row; touched as they are used */
+    size_t logits_bytes;
 };
 
 nigh_status nigh_writer_new(nigh_writer **out, nigh_writer_opts o, nigh_err *err) {
@@ -81,7 +84,8 @@ nigh_status nigh_writer_new(nigh_writer **out, nigh_writer_opts o, nigh_err *err
     nigh_writer *w = nigh_alloc(1, sizeof *w);
     if (!w) return nigh_fail(err, NIGH_ENOMEM, 0, "no memory for an answer");
     w->o = o;
-    w->logits = nigh_alloc(o.alone ? 1 : 1 + NIGH_DRAFT_MAX, o.vocab * sizeof *w->logits);
+    w->logits_bytes = (o.alone ? 1 : 1 + NIGH_DRAFT_MAX) * o.vocab * sizeof *w->logits;
+    w->logits = nigh_os_sparse_take(w->logits_bytes);
     nigh_status status = w->logits ? nigh_speculation_init(&w->sp, o.session, !o.alone, err)
                                    : nigh_fail(err, NIGH_ENOMEM, 0, "no memory for the logits");
     if (status != NIGH_OK) { nigh_writer_free(w); return status; }
@@ -93,7 +97,7 @@ nigh_status nigh_writer_new(nigh_writer **out, nigh_writer_opts o, nigh_err *err
 void nigh_writer_free(nigh_writer *w) {
     if (!w) return;
     nigh_speculation_release(&w->sp);
-    nigh_free(w->logits);
+    nigh_os_pages_give(w->logits, w->logits_bytes);
     nigh_free(w);
 }
 

@@ -13,7 +13,7 @@ typedef struct { _Atomic uint64_t bucket[NIGH_BUCKETS + 1], sum_us, count; } nig
 typedef struct {
     _Atomic int64_t running, queued;            /* sequences now */
     _Atomic uint64_t prompt_tokens, cached_tokens, generated_tokens, batches, batch_tokens, cancelled,
-        slow_readers, refused_busy;
+        slow_readers, refused_busy, guesses, guesses_right;
     _Atomic uint64_t answers[6];                /* by the hundreds of the status */
     /* that left this device to another place: no code adds to it, as there is no such place */
     _Atomic uint64_t bytes_out;

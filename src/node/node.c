@@ -188,8 +188,20 @@ static nigh_status load_model(nigh_node *n, const nigh_node_opts *o, const char 
     if (o->context_tokens > most)
         return nigh_failf(err, NIGH_ERANGE, 0, "%s was made for at most %u tokens of context", m->id, most);
     nigh_sched_opts so = { .model = m->model, .pool = n->pool, .pool_lock = &n->pool_lock, .metrics = &n->metrics,
-        .context_tokens = o->context_tokens, .parallel = o->parallel, .queue_max = o->queue };
+        .context_tokens = o->context_tokens, .parallel = o->parallel, .queue_max = o->queue, .alone = o->alone,
+        .draft_model = n->draft };
     return nigh_sched_open(&m->sched, &so, err);
+}
+
+static nigh_status load_draft(nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
+    nigh_file file;
+    if (!o->draft) return NIGH_OK;
+    NIGH_TRY(nigh_file_open(&file, o->draft, err));
+    nigh_status status = nigh_model_open(&n->draft, file.bytes, (nigh_model_opts){ .pool = n->pool, .cpu = o->cpu },
+        err);
+    if (nigh_file_changed(&file)) status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");
+    nigh_file_close(&file);
+    return status;
 }
 
 static nigh_status start(nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
@@ -201,6 +213,7 @@ static nigh_status start(nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
     if (!n->pool) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for threads");
     if (o->model_count > NIGH_NODE_MODELS_MAX)
         return nigh_failf(err, NIGH_ERANGE, 0, "at most %d models", NIGH_NODE_MODELS_MAX);
+    NIGH_TRY(load_draft(n, o, err));
     for (size_t i = 0; i < o->model_count; i++) NIGH_TRY(load_model(n, o, o->models[i], err));
     if (pthread_create(&n->reader, NULL, reader_thread, n) != 0)
         return nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
@@ -257,6 +270,7 @@ void nigh_node_close(nigh_node *n, unsigned grace_ms) {
         nigh_chat_close(n->models[i].chat);
         nigh_model_close(n->models[i].model);
     }
+    nigh_model_close(n->draft);
     nigh_pool_free(n->pool);
     pthread_cond_destroy(&n->wake);
     pthread_mutex_destroy(&n->lock);

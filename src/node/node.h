@@ -16,6 +16,8 @@ typedef struct {
     nigh_origins origins;           /* other pages that may call; texts kept */
     unsigned cpu;                   /* kernel.h */
     uint32_t threads, context_tokens, parallel, queue;     /* 0: defaults (sched.h) */
+    bool alone;                     /* no guesses (sched.h) */
+    const char *draft;              /* path of a small model that guesses for all of them; NULL: none; borrowed */
 } nigh_node_opts;
 
 /* Loads the models and starts serving. Fails like nigh_model_open, nigh_keys_load and nigh_http_open; the text

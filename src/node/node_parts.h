@@ -31,6 +31,7 @@ struct nigh_node {
     pthread_mutex_t pool_lock;
     nigh_served models[NIGH_NODE_MODELS_MAX];
     size_t model_count;
+    nigh_model *draft;              /* guesses for all of them; NULL: none */
     /* requests whose words are not read yet: parsing, template and tokenizer run on a thread of their own */
     pthread_t reader;
     pthread_mutex_t lock;

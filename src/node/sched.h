@@ -26,6 +26,9 @@ typedef struct {
     uint32_t parallel;              /* sequences at once; 0: 4 */
     uint32_t queue_max;             /* sequences that may wait; 0: 64 */
     uint32_t batch_tokens;          /* 0: 512 */
+    uint64_t (*now_ns)(void);       /* times the batches, to learn what pays; NULL: the system's clock */
+    bool alone;                     /* no guesses (speculate.h); the answers are the same */
+    const nigh_model *draft_model;  /* kept; of the same vocabulary; NULL: guesses come from the texts alone */
 } nigh_sched_opts;
 
 typedef enum { NIGH_CLIENT_READY, NIGH_CLIENT_FULL /* reads too slowly: pause */, NIGH_CLIENT_GONE } nigh_client;

@@ -1,0 +1,276 @@
+/* test_sched.c - many sequences in one batch, in any company: prompts that share beginnings, clients that leave, more
+ * sequences than places, guesses or none. What a sequence says is what it says alone, byte for byte. */
+#define _GNU_SOURCE
+#include <pthread.h>
+
+#include "model_files.h"
+
+#include "node/sched.h"
+
+enum { JOBS = 24, SEQUENCES = 4, PROMPT_MAX = 120, STEPS_MAX = 64, TEXT_MAX = 1024 };
+
+typedef struct {
+    int32_t prompt[PROMPT_MAX];
+    size_t prompt_count;
+    nigh_sampler_opts sampler;
+    nigh_logit_bias bias[2];            /* two words only: such a text repeats itself */
+    uint32_t max_tokens;
+    /* what it said */
+    size_t count, text_len;
+    int32_t tokens[STEPS_MAX];
+    float logprobs[STEPS_MAX];
+    char text[TEXT_MAX];
+    nigh_finish finish;
+    bool begun;
+} sequence;
+
+typedef struct {
+    sequence sequences[SEQUENCES];
+    size_t count, leaves_after;         /* steps; 0: never leaves */
+    atomic_size_t steps;
+    atomic_bool done;
+    nigh_status status;
+} client;
+
+static client clients[JOBS];
+static atomic_size_t jobs_done;
+static uint64_t right_sum;              /* guesses that came true, in all lanes */
+
+static nigh_client on_client(void *ud) {
+    client *c = ud;
+    return c->leaves_after && atomic_load(&c->steps) >= c->leaves_after ? NIGH_CLIENT_GONE : NIGH_CLIENT_READY;
+}
+
+static void on_begin(void *ud, size_t seq, uint32_t cached) {
+    sequence *q = &((client *)ud)->sequences[seq];
+    CHECK(!q->begun && cached < q->prompt_count);
+    q->begun = true;
+}
+
+static void keep_step(sequence *q, const nigh_step *step) {
+    if (step->token >= 0 && q->count < STEPS_MAX) {
+        q->logprobs[q->count] = step->logprob;
+        q->tokens[q->count++] = step->token;
+    }
+    if (q->text_len + step->text.len <= TEXT_MAX) {
+        memcpy(q->text + q->text_len, step->text.ptr, step->text.len);
+        q->text_len += step->text.len;
+    }
+    q->finish = step->finish;
+}
+
+static void on_step(void *ud, size_t seq, const nigh_step *step) {
+    client *c = ud;
+    CHECK(c->sequences[seq].begun && c->sequences[seq].finish == NIGH_FINISH_NONE);
+    keep_step(&c->sequences[seq], step);
+    atomic_fetch_add(&c->steps, 1);
+}
+
+static void on_vector(void *ud, size_t i, const float *v, size_t count) { (void)ud, (void)i, (void)v, (void)count; }
+
+static void on_done(void *ud, nigh_status status, const nigh_err *err) {
+    client *c = ud;
+    (void)err;
+    c->status = status;
+    CHECK(!atomic_exchange(&c->done, true));
+    atomic_fetch_add(&jobs_done, 1);
+}
+
+static const nigh_job_calls calls = { on_client, on_begin, on_step, on_vector, on_done };
+
+/* ---- alone, one token at a time ---- */
+
+static nigh_generate_opts opts_of(const sequence *q) {
+    nigh_generate_opts o = { .sampler = q->sampler, .max_tokens = q->max_tokens, .logprobs = true,
+                             .ignore_end = true };
+    o.sampler.bias = q->bias;
+    return o;
+}
+
+static void say_alone(const nigh_model *m, nigh_runner *r, uint32_t context, const sequence *of, sequence *q) {
+    nigh_session *s = NULL;
+    nigh_generation *g = NULL;
+    nigh_err err = { 0 };
+    nigh_step step = { 0 };
+    float *logits = nigh_alloc(nigh_model_about(m)->vocab, sizeof *logits);
+    *q = *of;
+    q->count = q->text_len = 0;
+    q->finish = NIGH_FINISH_NONE;
+    CHECK(nigh_session_new(&s, m, context, &err) == NIGH_OK);
+    CHECK(nigh_generation_new(&g, nigh_model_tokenizer(m), opts_of(q), q->prompt, q->prompt_count, &err) == NIGH_OK);
+    CHECK(nigh_runner_prompt(r, s, q->prompt, (uint32_t)q->prompt_count, logits, &err) == NIGH_OK);
+    while (step.finish == NIGH_FINISH_NONE) {
+        CHECK(nigh_generation_step(g, logits, &step, &err) == NIGH_OK);
+        keep_step(q, &step);
+        if (step.finish != NIGH_FINISH_NONE) break;
+        if (nigh_session_count(s) == nigh_session_limit(s)) {
+            CHECK(nigh_generation_end(g, NIGH_FINISH_LENGTH, &step) == NIGH_OK);
+            keep_step(q, &step);
+            break;
+        }
+        nigh_batch_item item = { .session = s, .tokens = &step.token, .count = 1, .logits = logits };
+        CHECK(nigh_runner_eval(r, &item, 1, &err) == NIGH_OK);
+    }
+    nigh_generation_free(g);
+    nigh_session_free(s);
+    nigh_free(logits);
+}
+
+/* ---- random clients ---- */
+
+static void make_clients(size_t vocab, uint64_t *seed) {
+    static int32_t stem[3][PROMPT_MAX];
+    for (size_t i = 0; i < 3; i++)
+        for (size_t k = 0; k < PROMPT_MAX; k++)
+            stem[i][k] = k >= 11 && i ? stem[i][k - 11] : (int32_t)(test_rand(seed) % vocab);
+    memset(clients, 0, sizeof clients);
+    for (client *c = clients; c < clients + JOBS; c++) {
+        c->count = 1 + test_rand(seed) % SEQUENCES;
+        c->leaves_after = test_rand(seed) % 5 ? 0 : 1 + test_rand(seed) % 20;
+        size_t which = test_rand(seed) % 3, same = test_rand(seed) % 2;
+        for (size_t i = 0; i < c->count; i++) {
+            sequence *q = &c->sequences[i];
+            if (i && same) { memcpy(q->prompt, q[-1].prompt, sizeof q->prompt); q->prompt_count = q[-1].prompt_count; }
+            else {
+                size_t own = test_rand(seed) % PROMPT_MAX;
+                q->prompt_count = nigh_max(1, test_rand(seed) % PROMPT_MAX);
+                for (size_t k = 0; k < PROMPT_MAX; k++)
+                    q->prompt[k] = k < own ? stem[which][k] : (int32_t)(test_rand(seed) % vocab);
+            }
+            bool greedy = test_rand(seed) % 2;
+            q->max_tokens = 1 + (uint32_t)(test_rand(seed) % 40);
+            q->sampler = (nigh_sampler_opts){ .temperature = greedy ? 0 : 0.8f, .top_k = 20, .seed = test_rand(seed),
+                                              .repeat_penalty = test_rand(seed) % 3 ? 0 : 1.2f };
+            for (size_t k = 0; k < 2; k++) q->bias[k] = (nigh_logit_bias){ (int32_t)(test_rand(seed) % vocab), 100 };
+            q->sampler.bias_count = test_rand(seed) % 2 * 2;
+        }
+    }
+}
+
+static void submit(nigh_sched *s, client *c) {
+    nigh_sequence_spec specs[SEQUENCES];
+    nigh_err err = { 0 };
+    for (size_t i = 0; i < c->count; i++) {
+        specs[i] = (nigh_sequence_spec){ NIGH_IDS(PROMPT_MAX), opts_of(&c->sequences[i]) };
+        for (size_t k = 0; k < c->sequences[i].prompt_count; k++)
+            CHECK(nigh_ids_add(&specs[i].ids, c->sequences[i].prompt[k]) == NIGH_OK);
+    }
+    CHECK_MSG(nigh_sched_generate(s, specs, c->count, &calls, c, &err) == NIGH_OK, "%s", err.text);
+}
+
+static void compare(const nigh_model *m, uint32_t context, uint64_t seed, const char *how) {
+    nigh_runner *r = NULL;
+    nigh_err err = { 0 };
+    static sequence alone;
+    CHECK(nigh_runner_new(&r, m, NULL, 64, &err) == NIGH_OK);
+    for (size_t i = 0; r && i < JOBS; i++)
+        for (size_t k = 0; k < clients[i].count; k++) {
+            const sequence *q = &clients[i].sequences[k];
+            say_alone(m, r, context, q, &alone);
+            bool left = clients[i].leaves_after > 0, whole = q->count == alone.count && q->text_len == alone.text_len;
+            CHECK(left || (clients[i].status == NIGH_OK && whole && q->finish == alone.finish));
+            bool same = q->count <= alone.count && q->text_len <= alone.text_len
+                        && memcmp(q->tokens, alone.tokens, q->count * sizeof *q->tokens) == 0
+                        && memcmp(q->logprobs, alone.logprobs, q->count * sizeof *q->logprobs) == 0
+                        && memcmp(q->text, alone.text, q->text_len) == 0;
+            CHECK_MSG(same, "%s: job %zu, sequence %zu, seed %llu", how, i, k, (unsigned long long)seed);
+        }
+    nigh_runner_free(r);
+}
+
+typedef struct { const char *name; uint32_t parallel, batch, context; bool alone, small, waits, eager; } lane;
+
+/* By this clock every batch takes the same time: whatever can be guessed is. */
+static uint64_t flat_clock(void) {
+    static atomic_ullong now;
+    return atomic_fetch_add(&now, 1000000);
+}
+
+static void run_lane(const nigh_model *m, const nigh_model *small, nigh_pool *pool, const lane *l, uint64_t seed) {
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static nigh_metrics metrics;
+    nigh_sched *s = NULL;
+    nigh_err err = { 0 };
+    uint64_t from = seed;
+    memset(&metrics, 0, sizeof metrics);
+    make_clients(nigh_model_about(m)->vocab, &seed);
+    atomic_store(&jobs_done, 0);
+    nigh_sched_opts o = { .model = m, .pool = pool, .pool_lock = &lock, .metrics = &metrics, .alone = l->alone,
+                          .context_tokens = l->context, .parallel = l->parallel, .queue_max = JOBS * SEQUENCES,
+                          .batch_tokens = l->batch, .draft_model = l->small ? small : NULL,
+                          .now_ns = l->eager ? flat_clock : NULL };
+    CHECK_MSG(nigh_sched_open(&s, &o, &err) == NIGH_OK, "%s", err.text);
+    if (!s) return;
+    for (client *c = clients; c < clients + JOBS; c++) {
+        submit(s, c);
+        if (l->waits) usleep((unsigned)(test_rand(&seed) % 3000));
+    }
+    for (int i = 0; atomic_load(&jobs_done) < JOBS && i < 60000; i++) usleep(1000);
+    CHECK_MSG(atomic_load(&jobs_done) == JOBS, "%s: it stands still, seed %llu", l->name, (unsigned long long)from);
+    nigh_sched_close(s);
+    printf("  %s: %llu of %llu prompt tokens copied, %llu of %llu guesses right\n", l->name,
+           (unsigned long long)atomic_load(&metrics.cached_tokens),
+           (unsigned long long)atomic_load(&metrics.prompt_tokens),
+           (unsigned long long)atomic_load(&metrics.guesses_right), (unsigned long long)atomic_load(&metrics.guesses));
+    CHECK(!l->alone || atomic_load(&metrics.guesses) == 0);
+    right_sum += atomic_load(&metrics.guesses_right);
+    CHECK(l->parallel == 1 || atomic_load(&metrics.cached_tokens) > 0);
+    compare(m, l->context, from, l->name);
+}
+
+static void test_company(void) {
+    static const lane lanes[] = { { "eight places", 8, 64, 200, false, false, false, true },
+                                  { "eight places, no guesses", 8, 64, 200, true, false, true, false },
+                                  { "one place", 1, 32, 200, false, false, false, true },
+                                  { "many places, arrivals", 32, 512, 200, false, false, true, true },
+                                  { "the true clock", 8, 100, 200, false, false, true, false },
+                                  { "a tight context", 5, 16, 130, false, false, true, true },
+                                  { "a small model", 3, 64, 200, false, true, false, true } };
+    nigh_pool *pool = nigh_pool_new(2);
+    nigh_model *m = model_file_open("stories260K-q8_0.gguf", pool, nigh_cpu_detect()),
+               *small = model_file_open("stories260K-q4_0.gguf", pool, nigh_cpu_detect());
+    if (m && small)
+        for (size_t i = 0; i < NIGH_COUNT(lanes); i++)
+            for (uint64_t k = 0; k < (test_short() ? 1 : 3); k++)
+                run_lane(m, small, pool, &lanes[i], test_seed() * 1000 + i * 10 + k);
+    bool seen = m && small;
+    CHECK(!seen || right_sum > 50);     /* how many depends on when clients arrive */
+    nigh_model_close(small);
+    nigh_model_close(m);
+    nigh_pool_free(pool);
+    if (!seen) TEST_SKIP("the reference models are not here");
+}
+
+/* ---- one prompt, computed once; a long prompt does not stop the others ---- */
+
+static void wait_for(const client *c) {
+    for (int i = 0; !atomic_load(&c->done) && i < 60000; i++) usleep(1000);
+    CHECK(atomic_load(&c->done));
+}
+
+static void test_prompt_once(void) {
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static nigh_metrics metrics;
+    nigh_sched *s = NULL;
+    nigh_err err = { 0 };
+    nigh_model *m = model_file_open("stories260K-q8_0.gguf", NULL, nigh_cpu_detect());
+    if (!m) TEST_SKIP("the reference models are not here");
+    nigh_sched_opts o = { .model = m, .pool_lock = &lock, .metrics = &metrics, .parallel = 4, .batch_tokens = 32,
+                          .context_tokens = 200, .alone = true };
+    memset(clients, 0, sizeof clients);
+    clients[0].count = 4;
+    for (size_t i = 0; i < 4; i++) {
+        sequence *q = &clients[0].sequences[i];
+        *q = (sequence){ .prompt_count = PROMPT_MAX, .max_tokens = 5, .sampler = { .temperature = 1, .seed = i } };
+        for (size_t k = 0; k < PROMPT_MAX; k++) q->prompt[k] = (int32_t)(k * 7 % 500);
+    }
+    CHECK(nigh_sched_open(&s, &o, &err) == NIGH_OK);
+    submit(s, &clients[0]);
+    wait_for(&clients[0]);
+    nigh_sched_close(s);
+    CHECK(atomic_load(&metrics.cached_tokens) == 3 * (PROMPT_MAX - 1));
+    CHECK(atomic_load(&metrics.batch_tokens) == PROMPT_MAX + 3 + 4 * 4);
+    nigh_model_close(m);
+}
+
+TEST_MAIN(T(test_company), T(test_prompt_once))
