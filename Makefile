@@ -188,30 +188,45 @@ arm:            ## the core and its tests for 64-bit ARM, build-arm, if a cross 
 test-arm: arm $B/tests/prop/test_bits golden-models     ## the arithmetic on emulated 64-bit ARM, same bits as here
 	@NIGH_ARM=all tools/run_tests.sh tests/arm/test_arm.sh
 
-# ---- the browser: the core rooms without a C library; plain C kernels, so the bits are the same as everywhere ----
+# ---- the browser: the core rooms without a C library, once for each kind of machine ----
 WASM_CC  ?= clang-19
 WASM_LD  ?= wasm-ld-19
-W        := build/wasm
+WASM_KINDS := simd simd-threads relaxed-threads
 NOT_WASM := %_posix.c %/pool.c $(FOR_X86) $(FOR_ARM)
 WASM_SRC := $(filter-out $(NOT_WASM),$(foreach r,base kernel engine place wasm,$(wildcard src/$r/*.c)))
-WASM_OBJ := $(WASM_SRC:%.c=$W/%.o)
+WASM_CORE := $(filter-out src/engine/% src/place/% src/wasm/exports.c,$(WASM_SRC))
 WASM_FLAGS := --target=wasm32 -std=c11 -g0 -O3 -ffreestanding -nostdlib -nostdlibinc -isystem src/wasm/include \
               -mbulk-memory -msimd128 -ffp-contract=off -fno-math-errno -fvisibility=hidden $(WARN)
+WASM_THREADS := -matomics -ftls-model=local-exec
+build/wasm-simd-threads/%.o:    WASM_FLAGS += $(WASM_THREADS)
+build/wasm-relaxed-threads/%.o: WASM_FLAGS += $(WASM_THREADS) -mrelaxed-simd
+build/wasm-%/src/wasm/libc.o:   WASM_FLAGS += -fno-builtin
+build/wasm-%-threads/src/wasm/libc.o: WASM_FLAGS += -fno-builtin
 
-$W/src/wasm/libc.o: WASM_FLAGS += -fno-builtin
+# A threaded module is given its memory, which grows to 4 GiB at most; each thread has a stack of its own.
+WASM_LDFLAGS := --no-entry --gc-sections --strip-all -z stack-size=1048576 --initial-memory=2097152
+WASM_SHARED := --shared-memory --import-memory --max-memory=4294967296 --export=__stack_pointer --export=__tls_size \
+               --export=__tls_align --export=__wasm_init_tls
+build/nigh-%-threads.wasm build/wasm-%-threads/kernel_bits.wasm: WASM_LDFLAGS += $(WASM_SHARED)
 
-$W/%.o: %.c
-	@mkdir -p $(@D)
-	@echo '  wasm $<'
-	@$(WASM_CC) $(CPPFLAGS) $(WASM_FLAGS) -MMD -MP -c $< -o $@
+define WASM_RULES
+build/wasm-$1/%.o: %.c
+	@mkdir -p $$(@D)
+	@echo '  wasm $1 $$<'
+	@$$(WASM_CC) $$(CPPFLAGS) $$(WASM_FLAGS) -MMD -MP -c $$< -o $$@
+build/nigh-$1.wasm: $(WASM_SRC:%.c=build/wasm-$1/%.o)
+	@$$(WASM_LD) $$(WASM_LDFLAGS) $$^ -o $$@
+	@echo "  ld $$@: $$$$(stat -c %s $$@) bytes, $$$$(gzip -9 < $$@ | wc -c) as gzip"
+build/wasm-$1/kernel_bits.wasm: $(patsubst %.c,build/wasm-$1/%.o,tests/wasm/kernel_bits.c $(WASM_CORE))
+	@$$(WASM_LD) $$(WASM_LDFLAGS) $$^ -o $$@
+-include $(WASM_SRC:%.c=build/wasm-$1/%.d) build/wasm-$1/tests/wasm/kernel_bits.d
+endef
+$(foreach kind,$(WASM_KINDS),$(eval $(call WASM_RULES,$(kind))))
 
-build/nigh.wasm: $(WASM_OBJ)
-	@$(WASM_LD) --no-entry --gc-sections --strip-all -z stack-size=1048576 --initial-memory=2097152 $^ -o $@
-	@echo "  ld $@: $$(stat -c %s $@) bytes, $$(gzip -9 < $@ | wc -c) as gzip"
-
-wasm:           ## the core for the browser, build/nigh.wasm, if clang-19 and lld-19 are there
+wasm:           ## the core for the browser, build/nigh-*.wasm, if clang-19 and lld-19 are there
 	@if command -v $(WASM_CC) > /dev/null && command -v $(WASM_LD) > /dev/null; \
-	 then $(MAKE) -s --no-print-directory build/nigh.wasm; \
-	 else echo 'no clang-19 or lld-19: build/nigh.wasm is not built (tools/install.sh test)'; fi
+	 then $(MAKE) -s --no-print-directory $(WASM_KINDS:%=build/nigh-%.wasm) \
+	    $(WASM_KINDS:%=build/wasm-%/kernel_bits.wasm); \
+	 else echo 'no clang-19 or lld-19: build/nigh-*.wasm is not built (tools/install.sh test)'; fi
 
--include $(OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT:=.d) $(TIDY).d $(WASM_OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT:=.d) $(TIDY).d

@@ -204,13 +204,14 @@ static void include_direction(void) {
 
 static bool is_isa_file(const char *path) {
     return ends(path, "_avx2.c") || ends(path, "_avx512.c") || ends(path, "_amx.c") || ends(path, "_x86.c")
-           || ends(path, "_neon.c") || ends(path, "_neon.h") || ends(path, "_dotprod.c");
+           || ends(path, "_neon.c") || ends(path, "_neon.h") || ends(path, "_dotprod.c")
+           || ends(path, "_wasm.c");
 }
 
 static void freestanding_headers(void) {
     static const char *const plain[] = { "assert.h", "stdarg.h",    "stdbool.h", "stddef.h", "stdint.h",
                                          "string.h", "stdatomic.h", "limits.h",  "float.h",  NULL };
-    static const char *const vectors[] = { "immintrin.h", "arm_neon.h", NULL };
+    static const char *const vectors[] = { "immintrin.h", "arm_neon.h", "wasm_simd128.h", NULL };
     char name[256];
     bool system;
     for (size_t i = 0; i < file_count; i++) {
@@ -232,7 +233,7 @@ static void sockets_and_libraries_only_in_node(void) {
         "stddef.h",   "stdint.h",      "stdio.h",       "stdlib.h",    "string.h",     "strings.h",
         "sys/auxv.h", "sys/file.h",    "sys/ioctl.h",   "sys/mman.h",  "sys/prctl.h",  "sys/random.h", "sys/resource.h",
         "sys/stat.h", "sys/syscall.h", "sys/sysinfo.h", "sys/time.h",  "sys/types.h",  "sys/wait.h",
-        "syscall.h",  "termios.h",     "threads.h",     "time.h",      "unistd.h",     NULL
+        "syscall.h",  "termios.h",     "threads.h",     "time.h",      "unistd.h",     "wasm_simd128.h", NULL
     };
     char name[256];
     bool system;

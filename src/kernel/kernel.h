@@ -23,7 +23,8 @@ enum { NIGH_BLOCK = 32 };           /* columns of a quantised block of activatio
 /* What the processor can do (kernel_cpu.c). A flag stands with those before it in its row. */
 enum {
     NIGH_CPU_AVX2 = 1, NIGH_CPU_AVX512 = 2 /* F BW VL DQ VNNI */,
-    NIGH_CPU_NEON = 8, NIGH_CPU_DOTPROD = 16 /* SDOT */
+    NIGH_CPU_NEON = 8, NIGH_CPU_DOTPROD = 16 /* SDOT */,
+    NIGH_CPU_WASM = 32 /* a build has one kind of it: simd128 or relaxed */
 };
 
 /* A weight matrix laid out for the kernels: ceil(rows / 16) groups, group_bytes from one to the next, 64-byte

@@ -13,6 +13,8 @@ unsigned nigh_cpu_detect(void) {
 #elif defined(__aarch64__)
     enum { HAS_DOTPROD = 1 << 20 };     /* HWCAP_ASIMDDP of Linux */
     return NIGH_CPU_NEON | (nigh_os_hwcap() & HAS_DOTPROD ? NIGH_CPU_DOTPROD : 0);
+#elif defined(__wasm_simd128__)
+    return NIGH_CPU_WASM;
 #else
     return 0;
 #endif
@@ -37,5 +39,7 @@ void nigh_kernels_init(nigh_kernels *k, unsigned cpu) {
 #elif defined(__aarch64__)
     if (cpu & NIGH_CPU_NEON) nigh_kernels_neon(k);
     if (cpu & NIGH_CPU_DOTPROD) nigh_kernels_dotprod(k);
+#elif defined(__wasm_simd128__)
+    if (cpu & NIGH_CPU_WASM) nigh_kernels_wasm(k);
 #endif
 }

@@ -21,6 +21,8 @@ void nigh_matmul_avx512(const nigh_mat *m, const nigh_acts *a, float *out, size_
 #elif defined(__aarch64__)
 void nigh_kernels_neon(nigh_kernels *k);
 void nigh_kernels_dotprod(nigh_kernels *k);
+#elif defined(__wasm_simd128__)
+void nigh_kernels_wasm(nigh_kernels *k);
 #endif
 
 #endif

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "engine/generate.h"
 #include "engine/tokenizer.h"
+#include "kernel/kernel.h"
 #include "nigh/engine.h"
 
 /* Only JavaScript calls these, so there is no header to declare them. */
@@ -58,7 +59,8 @@ static void begin(void) {
 EXPORT(model_open) nigh_model *wasm_model_open(const char *file, size_t bytes) {
     nigh_model *m = NULL;
     begin();
-    return status_of(nigh_model_open(&m, (nigh_str){ file, bytes }, (nigh_model_opts){ 0 }, &failure)) ? NULL : m;
+    nigh_model_opts o = { .cpu = nigh_cpu_detect() };
+    return status_of(nigh_model_open(&m, (nigh_str){ file, bytes }, o, &failure)) ? NULL : m;
 }
 
 EXPORT(model_close) void wasm_model_close(nigh_model *m) { nigh_model_close(m); }

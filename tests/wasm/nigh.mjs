@@ -1,14 +1,19 @@
-// nigh.mjs - the browser module under node: loads build/nigh.wasm and gives its exports plain JavaScript clothes.
+// nigh.mjs - the browser module under node: loads a build/nigh-*.wasm and gives its exports plain JavaScript clothes.
 import { readFileSync } from 'node:fs';
 
 export class Failure extends Error {
   constructor(code, text) { super(text); this.code = code; }
 }
 
+// The memory that a threaded module wants to be given; undefined for the others, which bring their own.
+export const memoryOf = (module) => WebAssembly.Module.imports(module).length
+  ? new WebAssembly.Memory({ initial: 32, maximum: 65536, shared: true }) : undefined;
+
 export class Nigh {
   constructor(path) {
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(readFileSync(path)), {});
-    this.x = instance.exports;
+    const module = new WebAssembly.Module(readFileSync(path)), memory = memoryOf(module);
+    this.x = { ...new WebAssembly.Instance(module, memory ? { env: { memory } } : {}).exports };
+    this.x.memory ??= memory;
   }
 
   bytes(ptr, len) { return new Uint8Array(this.x.memory.buffer, ptr, len); }

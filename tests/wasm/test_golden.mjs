@@ -1,5 +1,5 @@
 // test_golden.mjs - the core in WebAssembly computes the same bits as the program: logits are compared as bytes, for
-// every processor choice that the program has here. Ends with the counted line. Without build/nigh.wasm or the
+// every processor choice that the program has here. Ends with the counted line. Without build/nigh-simd.wasm or the
 // reference models the cases are skipped, and say so.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -10,7 +10,8 @@ import { gzipSync } from 'node:zlib';
 import { Failure, Nigh } from './nigh.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
-const wasm = join(root, 'build/nigh.wasm'), native = join(root, 'build/nigh');
+const kinds = ['simd', 'simd-threads'], native = join(root, 'build/nigh');
+const module = (kind) => join(root, `build/nigh-${kind}.wasm`), wasm = module('simd');
 const golden = join(process.env.NIGH_SHARED ?? join(root, '../shared'), 'golden');
 const stories = join(golden, 'stories260K.gguf');
 const folder = mkdtempSync(join(tmpdir(), 'nigh-wasm-'));
@@ -63,10 +64,10 @@ function compare(ours, theirs, vocab, what) {
 const cpus = ['scalar', 'avx2', 'avx512'];
 const runIds = [1, 403, 407, 261, 378, 432, 429, 426, 385, 286, 261, 408, 393, 286, 372, 411, 263];
 
-function sameBits(path) {
+function sameBits(path, kind) {
   need(path);
   need(native);
-  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(path)), { vocab, embed, encoder } = nigh.about(model);
+  const nigh = new Nigh(module(kind)), model = nigh.open(readFileSync(path)), { vocab, embed, encoder } = nigh.about(model);
   const ids = runIds.map((id) => id % vocab);
   if (encoder) {
     const vector = nigh.embed(nigh.seat(model), ids);
@@ -86,13 +87,14 @@ const made = process.env.NIGH_GOLDEN_MODELS ?? join(root, 'build/golden-models')
 for (const [where, end] of [[join(golden, 'models'), '.gguf'], [made, '-q8_0.gguf'], [join(root, 'models'), '.gguf']])
   if (existsSync(where)) models.push(...readdirSync(where).filter((f) => f.endsWith(end)).map((f) => join(where, f)));
 
-if (!existsSync(wasm)) {
-  console.log('  skipped everything: there is no build/nigh.wasm (make wasm needs clang-19 and lld-19)');
+if (!kinds.every((kind) => existsSync(module(kind)))) {
+  console.log('  skipped everything: there is no build/nigh-*.wasm (make wasm needs clang-19 and lld-19)');
   console.log('test_golden.mjs: 0 passed, 0 failed, 1 skipped');
   process.exit(0);
 }
 
-for (const path of models) test(`same bits: ${path.split('/').pop()}`, () => sameBits(path));
+for (const kind of kinds)
+  for (const path of models) test(`same bits, ${kind}: ${path.split('/').pop()}`, () => sameBits(path, kind));
 
 test('greedy text equals the reference', () => {
   const expected = join(golden, 'logits/stories260K.json');
@@ -173,11 +175,16 @@ test('memory is used again: fifty opens and closes do not grow it', () => {
   equal(nigh.x.live_bytes(), live, 'live bytes');
 });
 
-test('the module is small and imports nothing', () => {
-  const bytes = readFileSync(wasm), packed = gzipSync(bytes, { level: 9 }).length;
-  equal(WebAssembly.Module.imports(new WebAssembly.Module(bytes)).length, 0, 'imports');
-  console.log(`  build/nigh.wasm: ${bytes.length} bytes, ${packed} as gzip`);
-  if (packed > 200_000) throw new Error(`${packed} bytes as gzip; 200,000 are allowed`);
+test('the modules are small; one thread imports nothing, threads import their memory', () => {
+  for (const kind of [...kinds, 'relaxed-threads']) {
+    const bytes = readFileSync(module(kind)), packed = gzipSync(bytes, { level: 9 }).length;
+    if (kinds.includes(kind)) {     // node 20 does not read the relaxed one
+      const imports = WebAssembly.Module.imports(new WebAssembly.Module(bytes)).map((i) => `${i.module}.${i.name}`);
+      equal(imports.join(), kind === 'simd' ? '' : 'env.memory', `imports of ${kind}`);
+    }
+    console.log(`  build/nigh-${kind}.wasm: ${bytes.length} bytes, ${packed} as gzip`);
+    if (packed > 200_000) throw new Error(`${packed} bytes as gzip; 200,000 are allowed`);
+  }
 });
 
 rmSync(folder, { recursive: true, force: true });
