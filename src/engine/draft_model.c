@@ -71,7 +71,7 @@ nigh_status nigh_draft_model_new(nigh_draft_model **out, const nigh_model *small
     const nigh_model_info *s = nigh_model_about(small), *l = nigh_model_about(large);
     *d = (nigh_draft_model){ .vocab = s->vocab, .now_ns = now_ns, .pause = PAUSE_FIRST,
                              .first_right = 0.7f * FIRST_WEIGHT, .first_all = FIRST_WEIGHT };
-    d->share = (double)s->decode_bytes / (double)nigh_max(l->decode_bytes, 1);
+    d->share = (double)s->decode_bytes / (double)nigh_max((size_t)l->decode_bytes, 1);
     for (size_t i = 0; i < SURE_KINDS; i++) {
         d->all[i] = FIRST_WEIGHT;
         d->right[i] = FIRST_WEIGHT * first_rate[i];
