@@ -3,6 +3,7 @@
  *     decode   one token: GB/s of packed weights read from memory (64 MB or more, so no cache helps)
  *     prompt   64 tokens: 10^9 multiplications and additions a second
  *     attend   10^9 multiplications and additions a second, 1 token and a prompt
+ *     quantize ns for a block of 32 activations
  *     read     plain reading of the same memory, the ceiling for decode
  *
  * usage: bench_kernel [threads] [type] [isa]     threads 1, all types and all sets by default */
@@ -102,6 +103,20 @@ static void bench_type(const nigh_kernels *k, nigh_pool *pool, nigh_type type, u
     nigh_free((void *)(uintptr_t)many.x), nigh_free(many.q), nigh_free(many.scale), nigh_free(many.sum);
 }
 
+/* Rounding activations: ns for a block of 32, 64 tokens of 1,536, near the processor. */
+static void bench_quantize(const nigh_kernels *k) {
+    nigh_acts a = acts_new(TOKENS);
+    double best = 1e9;
+    for (int i = 0; i < 50; i++) {
+        double start = now();
+        k->quantize(&a, 0, TOKENS);
+        double took = now() - start;
+        best = took < best ? took : best;
+    }
+    printf("quantize,,%s,1,%.2f,ns a block,\n", k->name, best * 1e9 / (TOKENS * COLS / 32));
+    nigh_free((void *)(uintptr_t)a.x), nigh_free(a.q), nigh_free(a.scale), nigh_free(a.sum);
+}
+
 /* One K/V head of 64, 3 query heads. */
 static void bench_attend(const nigh_kernels *k, size_t tokens, size_t keys) {
     enum { DIM = 64, HEADS = 3 };
@@ -156,6 +171,7 @@ int main(int argc, char **argv) {
         for (uint32_t id = 0; id < 64; id++)
             if (nigh_type_find(id) && (argc <= 2 || !strcmp(argv[2], "all") || !strcmp(argv[2], nigh_type_name(id))))
                 bench_type(&k, pool, (nigh_type)id, memory, out);
+        bench_quantize(&k);
         bench_attend(&k, 1, 512);
         bench_attend(&k, 64, 512);
     }

@@ -179,6 +179,8 @@ void nigh_matmul_avx512(const nigh_mat *m, const nigh_acts *a, float *out, size_
 void nigh_kernels_avx512(nigh_kernels *k) {
     k->name = "avx512";
     loops_fill(k);
+    k->quantize = nigh_quantize_avx2;
+    k->quantize_blocks = nigh_quantize_blocks_avx2;
     k->matmul = nigh_matmul_avx512;
     k->attend = lanes_attend;
 }

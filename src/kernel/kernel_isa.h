@@ -16,6 +16,8 @@ void nigh_kernels_ref(nigh_kernels *k);
 #if defined(__x86_64__)
 void nigh_kernels_avx2(nigh_kernels *k);
 void nigh_kernels_avx512(nigh_kernels *k);
+void nigh_quantize_avx2(const nigh_acts *a, size_t begin, size_t end);
+void nigh_quantize_blocks_avx2(const nigh_acts *a, size_t begin, size_t end, size_t first_block, size_t last_block);
 /* What a faster product falls back to where it does not pay. */
 void nigh_matmul_avx512(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end);
 #elif defined(__aarch64__)

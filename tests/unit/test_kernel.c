@@ -341,29 +341,33 @@ static void check_block(const nigh_acts *a, const float *x, size_t at) {
 static void test_quantize_bits(void) {
     uint64_t state = test_seed();
     tables t = tables_new();
-    for (int round = 0; round < 200; round++) {
-        size_t cols = 32 * (1 + test_rand(&state) % 9), count = 1 + test_rand(&state) % 4;
+    for (int round = 0; round < 300; round++) {
+        size_t cols = 32 * (1 + test_rand(&state) % 19), count = 1 + test_rand(&state) % (round % 8 ? 4 : 37);
+        size_t begin = test_rand(&state) % count, blocks = count * (cols / 32);
         nigh_acts a = acts_new(cols, count, &state), b = a;
         make_extreme((float *)(uintptr_t)a.x, cols * count, &state);
-        b.q = nigh_alloc(cols * count + 64, 1);
-        b.scale = nigh_alloc(count * (cols / 32) + 1, 4);
-        b.sum = nigh_alloc(count * (cols / 16) + 1, 4);
+        float *x = guarded(cols * count), *q = guarded(blocks * 8), *scale = guarded(blocks), *sum = guarded(blocks * 2);
+        memcpy(x, a.x, cols * count * sizeof *x);
+        b.x = x, b.q = (int8_t *)q, b.scale = scale, b.sum = (int32_t *)(void *)sum;
         t.ref.quantize(&a, 0, count);
         for (size_t n = 0; n < cols * count; n += 32)
             check_block(&a, a.x + n, nigh_acts_at(&a, n / cols, n % cols / 32));
         for (size_t i = 0; i < t.count; i++) {
-            size_t blocks = cols / 32, cut = (size_t)(test_rand(&state) % (blocks + 1));
-            if (round % 2) t.isa[i].quantize(&b, 0, count);
-            else {                                          /* in two runs of blocks, the second first */
-                t.isa[i].quantize_blocks(&b, 0, count, cut, blocks);
+            size_t cut = test_rand(&state) % (cols / 32 + 1);
+            memset(q, 99, cols * count);
+            if (round % 2) {                                /* in two parts of the tokens, the second first */
+                t.isa[i].quantize(&b, begin, count);
+                t.isa[i].quantize(&b, 0, begin);
+            } else {                                        /* in two runs of blocks, the second first */
+                t.isa[i].quantize_blocks(&b, 0, count, cut, cols / 32);
                 t.isa[i].quantize_blocks(&b, 0, count, 0, cut);
             }
-            CHECK(!memcmp(a.q, b.q, cols * count) && same_bits(a.scale, b.scale, count * (cols / 32)));
-            CHECK(!memcmp(a.sum, b.sum, count * (cols / 16) * 4));
+            CHECK(!memcmp(a.q, b.q, cols * count) && same_bits(a.scale, b.scale, blocks));
+            CHECK(!memcmp(a.sum, b.sum, blocks * 8));
+            CHECK(guards_stand(q, blocks * 8) && guards_stand(scale, blocks) && guards_stand(sum, blocks * 2));
         }
-        b.x = NULL;
         acts_free(&a);
-        acts_free(&b);
+        guarded_free(x), guarded_free(q), guarded_free(scale), guarded_free(sum);
     }
 }
 
