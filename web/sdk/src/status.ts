@@ -13,6 +13,7 @@ export const STATUS = {
   EBUSY: [-8, 429, 'too many requests at once'],
   EAUTH: [-9, 401, 'a key is needed'],
   ENOSUP: [-10, 501, 'not supported'],
+  EPOLICY: [-11, 403, 'the policy does not allow it'],
 } as const;
 
 export type StatusName = keyof typeof STATUS;
