@@ -10,7 +10,12 @@ const web = path.dirname(fileURLToPath(import.meta.url)), root = path.dirname(we
 const site = path.join(out, 'site'), pack = path.join(out, 'package');
 
 // Best first. A file that was not built is left out, so that nobody asks for it.
-const BUILDS = [{ file: 'nigh.wasm', relaxed: false, threads: false }].filter((b) => existsSync(path.join(root, 'build', b.file)));
+const BUILDS = [
+  { file: 'nigh-relaxed-threads.wasm', relaxed: true, threads: true },
+  { file: 'nigh-simd-threads.wasm', relaxed: false, threads: true },
+  { file: 'nigh-simd.wasm', relaxed: false, threads: false },
+  { file: 'nigh.wasm', relaxed: false, threads: false },
+].filter((b) => existsSync(path.join(root, 'build', b.file)));
 
 async function sdk(to) {
   const files = ['nigh.js', 'worker.js', ...BUILDS.map((b) => b.file)];

@@ -29,7 +29,10 @@ if (there && chrome) {
   }
 }
 
-const built = async () => (await fetch(`http://${n.host}/sdk/nigh.js`)).ok && (await fetch(`http://${n.host}/sdk/nigh.wasm`)).ok;
+const built = async () => {
+  const ok = async (file) => (await fetch(`http://${n.host}/sdk/${file}`)).ok;
+  return (await ok('nigh.js')) && ((await ok('nigh-simd.wasm')) || ok('nigh.wasm'));
+};
 let isBuilt = null;
 export const up = (name, run) =>
   test(name, async () => {

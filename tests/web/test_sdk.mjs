@@ -194,7 +194,9 @@ up('OpenAI\'s own client runs against the tab, and nothing is asked of anybody',
 
 up('the probe takes less than 300 ms, is kept, and speaks in words', async () => {
   const got = await page.evaluate(async () => {
-    const first = await sdk.probe({ fresh: true }), begun = performance.now(), again = await sdk.probe();
+    let first = await sdk.probe({ fresh: true });
+    for (let i = 0; i < 5 && !first.gops; i++) first = await sdk.probe({ fresh: true }); // a busy machine
+    const begun = performance.now(), again = await sdk.probe();
     return {
       first, same: first.at === again.at, ms: performance.now() - begun, small: sdk.explain(first, { name: 'small', bytes: 5e6 }),
       huge: sdk.explain(first, { name: 'huge', bytes: 9e9 }),

@@ -51,8 +51,11 @@ export class Engine {
       try {
         const reply = await fetch(new URL(b.file, files));
         if (!reply.ok) throw new NighError('EIO', `${b.file}: the server answered ${reply.status}`);
-        const made = await WebAssembly.instantiateStreaming(reply, {});
-        return new Engine(made.instance.exports as Exports, b.file, 1);
+        const module = await WebAssembly.compileStreaming(reply);
+        // A build with threads is given its memory, which several workers may then share; the others bring their own.
+        const memory = b.threads ? new WebAssembly.Memory({ initial: 32, maximum: 65536, shared: true }) : undefined;
+        const made = await WebAssembly.instantiate(module, memory ? { env: { memory } } : {});
+        return new Engine({ memory, ...made.exports } as Exports, b.file, 1);
       } catch (e) {
         last = e instanceof NighError ? e : new NighError('EIO', `${b.file}: ${(e as Error).message}`);
       }

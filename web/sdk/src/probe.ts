@@ -97,7 +97,7 @@ export async function probe(o: { fresh?: boolean; files?: string } = {}): Promis
     isolated: can.threads, engine: speed.file, gops: speed.gops, bytesPerSecond: speed.bytesPerSecond, storage, webgpu,
   };
   try {
-    globalThis.localStorage?.setItem(KEPT, JSON.stringify(found));
+    if (found.gops) globalThis.localStorage?.setItem(KEPT, JSON.stringify(found));
   } catch {
     // full or forbidden: it is measured again next time
   }
