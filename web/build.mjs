@@ -14,7 +14,6 @@ const BUILDS = [
   { file: 'nigh-relaxed-threads.wasm', relaxed: true, threads: true },
   { file: 'nigh-simd-threads.wasm', relaxed: false, threads: true },
   { file: 'nigh-simd.wasm', relaxed: false, threads: false },
-  { file: 'nigh.wasm', relaxed: false, threads: false },
 ].filter((b) => existsSync(path.join(root, 'build', b.file)));
 
 async function sdk(to) {

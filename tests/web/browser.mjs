@@ -31,7 +31,7 @@ if (there && chrome) {
 
 const built = async () => {
   const ok = async (file) => (await fetch(`http://${n.host}/sdk/${file}`)).ok;
-  return (await ok('nigh.js')) && ((await ok('nigh-simd.wasm')) || ok('nigh.wasm'));
+  return (await ok('nigh.js')) && ok('nigh-simd.wasm');
 };
 let isBuilt = null;
 export const up = (name, run) =>
