@@ -59,6 +59,8 @@ all: $(if $(CLI_SRC),$B/nigh) $(LIB)   ## the program, build/nigh, and the libra
 $B/src/kernel/%_avx2.o:   CFLAGS += -mavx2 -mf16c
 $B/src/kernel/%_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c \
                                     -mprefer-vector-width=512
+$B/src/kernel/%_amx.o:    CFLAGS += -mamx-tile -mamx-int8 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c \
+                                    -mprefer-vector-width=512
 $B/src/kernel/%_dotprod.o: CFLAGS += -march=armv8.2-a+dotprod
 # Training's products are not under the bit contract (src/kernel/gemm.h).
 $B/src/kernel/gemm_avx2.o:        CFLAGS += -mfma
@@ -66,7 +68,7 @@ $B/src/kernel/gemm_bf16_avx512.o: CFLAGS += -mavx512bf16
 
 # Under sanitizers these two files, all of it inlined, would take minutes at -O3.
 ifneq ($(SAN),)
-$B/src/kernel/%_avx2.o $B/src/kernel/%_avx512.o: CFLAGS += -O1
+$B/src/kernel/%_avx2.o $B/src/kernel/%_avx512.o $B/src/kernel/%_amx.o: CFLAGS += -O1
 endif
 
 # gcc 12 for ARM ends in an internal error on one of the tests otherwise.

@@ -22,6 +22,8 @@ uint64_t nigh_os_unix_ms(void);                 /* wall clock, UTC */
 
 /* ---- processor ---- */
 uint64_t nigh_os_hwcap(void);                   /* what the system says of it: AT_HWCAP of Linux, else 0 */
+/* Asks for the tile registers of AMX, which Linux lends to a process that asks. False: they may not be used. */
+bool nigh_os_tiles_ask(void);
 size_t nigh_os_cpu_count(void);                 /* threads this process may run on, at least 1 */
 size_t nigh_os_rss_bytes(void);                 /* resident now; 0 when unknown */
 size_t nigh_os_rss_peak_bytes(void);            /* largest resident size so far; 0 when unknown */

@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,6 +59,15 @@ static uint64_t clock_ns(clockid_t which) {
 uint64_t nigh_os_now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 uint64_t nigh_os_thread_cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 uint64_t nigh_os_unix_ms(void) { return clock_ns(CLOCK_REALTIME) / 1000000u; }
+
+bool nigh_os_tiles_ask(void) {
+#ifdef SYS_arch_prctl
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };      /* Linux: Documentation/arch/x86/xstate.rst */
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
 
 uint64_t nigh_os_hwcap(void) { return getauxval(AT_HWCAP); }
 

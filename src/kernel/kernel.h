@@ -22,7 +22,7 @@ enum { NIGH_BLOCK = 32 };           /* columns of a quantised block of activatio
 
 /* What the processor can do (kernel_cpu.c). A flag stands with those before it in its row. */
 enum {
-    NIGH_CPU_AVX2 = 1, NIGH_CPU_AVX512 = 2 /* F BW VL DQ VNNI */,
+    NIGH_CPU_AVX2 = 1, NIGH_CPU_AVX512 = 2 /* F BW VL DQ VNNI */, NIGH_CPU_AMX = 4 /* TILE INT8 */,
     NIGH_CPU_NEON = 8, NIGH_CPU_DOTPROD = 16 /* SDOT */,
     NIGH_CPU_WASM = 32 /* a build has one kind of it: simd128 or relaxed */
 };
@@ -119,7 +119,7 @@ typedef struct nigh_kernels {
 unsigned nigh_cpu_detect(void);                                      /* flags of this processor       */
 /* Fills every slot with plain C, then overrides what `cpu` allows. cpu: found flags & mask, so tests can lower it. */
 void nigh_kernels_init(nigh_kernels *k, unsigned cpu);
-/* "scalar", "avx2", "avx512", "neon", "dotprod": the flags of that and of what it stands on; false for any other
+/* "scalar", "avx2", "avx512", "amx", "neon", "dotprod": the flags of that and of what it stands on; false for any other
  * word. */
 bool nigh_cpu_parse(nigh_str name, unsigned *flags);
 

@@ -1,11 +1,14 @@
 /* test_kernel.c - the definition against double arithmetic, every instruction set against the definition, bit for
  * bit. */
+#define _GNU_SOURCE                                     /* for cpu_of_tests.h */
 #include "kernel/kernel.h"
 #include "kernel/math.h"
 
 #include <math.h>
 
 #include "test.h"
+
+#include "cpu_of_tests.h"
 
 static const nigh_type all_types[] = {
     NIGH_TYPE_F32,  NIGH_TYPE_F16,  NIGH_TYPE_BF16, NIGH_TYPE_Q4_0,   NIGH_TYPE_Q4_1,
@@ -218,16 +221,16 @@ static bool same_bits(const float *a, const float *b, size_t n) {
 }
 
 /* The tables to compare: those of this processor. ref: plain C. */
-typedef struct { nigh_kernels ref, isa[4]; size_t count; } tables;
+typedef struct { nigh_kernels ref, isa[5]; size_t count; } tables;
 
 static tables tables_new(void) {
-    static const char *const names[] = { "avx2", "avx512", "neon", "dotprod" };
+    static const char *const names[] = { "avx2", "avx512", "amx", "neon", "dotprod" };
     tables t = { .count = 0 };
     nigh_kernels_init(&t.ref, 0);
     for (size_t i = 0; i < NIGH_COUNT(names); i++) {
         unsigned cpu;
         CHECK(nigh_cpu_parse(nigh_str_of(names[i]), &cpu));
-        nigh_kernels_init(&t.isa[t.count], cpu & nigh_cpu_detect());
+        nigh_kernels_init(&t.isa[t.count], cpu & cpu_of_tests());
         if (!strcmp(t.isa[t.count].name, names[i])) t.count++;
     }
     return t;
@@ -293,6 +296,20 @@ static void test_matmul_bits(void) {
             }
 }
 
+/* Several spans of columns, the last one short, and more tokens than any kernel takes at once. */
+static void test_matmul_large(void) {
+    static const size_t counts[] = { 48, 130, 175 };
+    uint64_t state = test_seed();
+    tables t = tables_new();
+    if (!t.count) TEST_SKIP("this processor has plain C only");
+    for (size_t i = 0; i < NIGH_COUNT(all_types); i++)
+        for (size_t c = 0; c < NIGH_COUNT(counts); c++) {
+            uint32_t block = nigh_type_find(all_types[i])->block_values;
+            check_matmul(&t, all_types[i], 37, block == 256 ? 768 : block == 32 ? 352 + 64 * c : 77, counts[c], c == 2,
+                         &state);
+        }
+}
+
 /* Weights and activations at the ends of their ranges, so that int16 or int32 sums would run over if they could. */
 static void test_matmul_ends(void) {
     static const uint8_t fills[] = { 0x00, 0xff, 0x80, 0x7f, 0x0f, 0xf0 };
@@ -301,7 +318,7 @@ static void test_matmul_ends(void) {
     if (!t.count) TEST_SKIP("this processor has plain C only");
     for (size_t i = 3; i < NIGH_COUNT(all_types); i++)
         for (size_t n = 0; n < NIGH_COUNT(fills) * 3; n++) {
-            enum { ROWS = 16, COLS = 256, COUNT = 5 };
+            enum { ROWS = 16, COLS = 256, COUNT = 9 };
             matrix m = matrix_new(all_types[i], ROWS, COLS, false, &state);
             const nigh_type_info *info = nigh_type_find(all_types[i]);
             memset(m.src, fills[n / 3], ROWS * m.row_bytes);
@@ -525,4 +542,5 @@ static void test_attend(void) {
 }
 
 TEST_MAIN(T(test_packed_means_the_same), T(test_ref_matmul_is_right), T(test_math_f32), T(test_math_f64),
-          T(test_matmul_bits), T(test_matmul_ends), T(test_quantize_bits), T(test_elementwise_bits), T(test_attend))
+          T(test_matmul_bits), T(test_matmul_large), T(test_matmul_ends), T(test_quantize_bits),
+          T(test_elementwise_bits), T(test_attend))
