@@ -45,7 +45,7 @@ static const char help[] =
     "model. start_ms: from the file's name to the first token. rss_mb: memory of the process after the runs; peak_mb:\n"
     "its most, both in 10^6 bytes. memory_gbps: 10^9 bytes a second.\n"
     "decode_share: decode_tps x the bytes of weights that one token reads / memory_gbps.\n"
-    "NIGH_CPU=scalar|avx2|avx512 (ARM: scalar|neon|dotprod) lowers the instruction set.\n"
+    "NIGH_CPU=scalar|avx2|avx512|amx (ARM: scalar|neon|dotprod) lowers the instruction set.\n"
     "\n"
     "examples:\n"
     "  nigh bench MODEL.gguf\n"

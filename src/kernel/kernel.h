@@ -119,8 +119,8 @@ typedef struct nigh_kernels {
 unsigned nigh_cpu_detect(void);                                      /* flags of this processor       */
 /* Fills every slot with plain C, then overrides what `cpu` allows. cpu: found flags & mask, so tests can lower it. */
 void nigh_kernels_init(nigh_kernels *k, unsigned cpu);
-/* "scalar", "avx2", "avx512", "amx", "neon", "dotprod": the flags of that and of what it stands on; false for any other
- * word. */
+/* "scalar", "avx2", "avx512", "amx", "neon", "dotprod", ...: the flags of that and of what it stands on; false for any
+ * other word. */
 bool nigh_cpu_parse(nigh_str name, unsigned *flags);
 
 #endif

@@ -200,8 +200,10 @@ ALWAYS void span_products(nigh_form f, const chunk *c, desk *d, size_t b, size_t
 static void store_rows(const nigh_mat *m, size_t group, const chunk *c, const desk *d, float *out, size_t stride) {
     size_t row = group * NIGH_ROWS, rows = nigh_min(m->rows - row, NIGH_ROWS);
     __mmask16 mask = (__mmask16)((1u << rows) - 1);
-    for (size_t n = 0; n < c->full * NIGH_TILE + c->rest; n++)
-        _mm512_mask_storeu_ps(out + (c->first + n) * stride + row, mask, _mm512_load_ps(d->acc[0][n]));
+    for (size_t n = 0; n < c->full * NIGH_TILE + c->rest; n++) {
+        __m512 sums = _mm512_load_ps(d->acc[n / NIGH_TILE][n % NIGH_TILE]);
+        _mm512_mask_storeu_ps(out + (c->first + n) * stride + row, mask, sums);
+    }
 }
 
 ALWAYS void amx_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin,
