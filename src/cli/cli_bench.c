@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "cli/cli_bench_many.h"
 #include "cli/cli_model.h"
 #include "engine/sampler.h"
 #include "kernel/kernel.h"
@@ -34,6 +35,7 @@ static const char help[] =
     "  -c, --context N      make them behind N tokens of context (default 0)\n"
     "  -r, --rounds N       counted runs of each (default 5)\n"
     "  -t, --threads N      default: one a core\n"
+    "      --sequences N    N texts written together (2..64), behind prompts of -p 16 tokens, next to one alone\n"
     "      --start          only the start: load, run the prompt once (default: 1 token), tell when a token came\n"
     "      --steps          measure when told: lines on standard input, one of: prompt, decode, decode C (behind C\n"
     "                       tokens, at most --context), memory; a line of JSON answers each\n"
@@ -52,13 +54,14 @@ static const char help[] =
     "  nigh bench MODEL.gguf -p 64 -n 16 -t 1 --json\n"
     "  nigh bench MODEL.gguf --context 256 -r 9\n"
     "  nigh bench MODEL.gguf --start\n"
+    "  nigh bench MODEL.gguf --sequences 8 -n 64\n"
     "  echo prompt | nigh bench MODEL.gguf --steps -p 64\n";
 
 enum { ROUNDS_MAX = 100, PASSES = 4, WARM_TOKENS = 8 };
 #define READ_BYTES ((size_t)256 << 20)
 
 typedef struct {
-    int64_t prompt, tokens, context, rounds, threads;
+    int64_t sequences, prompt, tokens, context, rounds, threads;
     bool start, steps, json;
 } bench_opts;
 
@@ -77,6 +80,7 @@ static nigh_status read_opts(bench_opts *o, int *argc, char **argv, nigh_err *er
                               { "context", 'c', NIGH_OPT_INT, &o->context, 0, 1 << 20 },
                               { "rounds", 'r', NIGH_OPT_INT, &o->rounds, 1, ROUNDS_MAX },
                               { "threads", 't', NIGH_OPT_INT, &o->threads, 1, 256 },
+                              { "sequences", 0, NIGH_OPT_INT, &o->sequences, 2, NIGH_CLI_MANY_MAX },
                               { "start", 0, NIGH_OPT_FLAG, &o->start, 0, 0 },
                               { "steps", 0, NIGH_OPT_FLAG, &o->steps, 0, 0 },
                               { "json", 0, NIGH_OPT_FLAG, &o->json, 0, 0 } };
@@ -350,6 +354,18 @@ static nigh_status prepare(bench_work *w, bench_opts *o, nigh_err *err) {
     return NIGH_OK;
 }
 
+static nigh_status bench_many(const nigh_cli_model *m, const bench_opts *o, nigh_err *err) {
+    nigh_cli_many_opts many = { .sequences = (uint32_t)o->sequences, .prompt = o->prompt ? (uint32_t)o->prompt : 16,
+                                .tokens = o->tokens ? (uint32_t)o->tokens : 128, .rounds = (uint32_t)o->rounds,
+                                .json = o->json };
+    if (m->about->encoder) return nigh_fail(err, NIGH_EINVAL, 0, "this model gives vectors, not text");
+    if ((size_t)many.prompt + many.tokens + 1 > m->about->context_tokens)
+        return nigh_failf(err, NIGH_ERANGE, 0, "this model has a context of %u tokens; give less with -p and -n",
+                          m->about->context_tokens);
+    nigh_cli_catch_signals();
+    return nigh_cli_bench_many(m, &many, err);
+}
+
 static nigh_status run(int argc, char **argv, nigh_err *err) {
     bench_opts o;
     bench_result r = { 0 };
@@ -357,6 +373,11 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     bench_work w = { .m = &m };
     NIGH_TRY(read_opts(&o, &argc, argv, err));
     nigh_status status = nigh_cli_model_open(&m, argv[0], o.threads, true, false, err);
+    if (status == NIGH_OK && o.sequences) {
+        status = bench_many(&m, &o, err);
+        nigh_cli_model_close(&m);
+        return status;
+    }
     if (status == NIGH_OK) status = prepare(&w, &o, err);
     if (status == NIGH_OK) {
         nigh_cli_catch_signals();
