@@ -42,23 +42,45 @@ size_t nigh_mat_group_bytes(nigh_type type, size_t cols) {
 
 /* ---- into the packed form ---- */
 
-/* Adds one row's `bits` low bits of u[0..31] to a plane, `bits` being 8, 4, 2 or 1. */
+static uint32_t load32(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+/* `bits` bits of each byte of u[0..31], from bit `from` up, as one row of a plane, `bits` being 8, 4, 2 or 1. Four
+ * columns go at once, as the four bytes of a word; their order in memory is that of the plane. */
 static void put_plane(uint8_t *plane, size_t row, const uint8_t *u, unsigned bits, unsigned from) {
-    unsigned share = 8 / bits;                          /* registers that share a byte */
-    uint8_t mask = (uint8_t)((1u << bits) - 1);
-    for (size_t j = 0; j < 8; j++) {
-        size_t at, shift;
-        if (bits == 4) {
-            at = j % 4;
-            shift = j / 4 * 4;
-        } else {
-            at = j / share;
-            shift = j % share * bits;
+    size_t words = bits;                                /* of the plane: 8, 4, 2 or 1; each has 8 / bits registers */
+    uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+    for (size_t i = 0; i < words; i++) {
+        uint32_t word = 0;
+        for (size_t n = 0; n < 8 / bits; n++) {
+            size_t j = bits == 4 ? i + 4 * n : i * (8 / bits) + n;
+            word |= (load32(u + 4 * j) >> from & mask) << n * bits;
         }
-        for (size_t k = 0; k < 4; k++) {
-            uint8_t *byte = plane + 64 * at + 4 * row + k;
-            *byte = (uint8_t)(*byte | (u[4 * j + k] >> from & mask) << shift);
-        }
+        memcpy(plane + 64 * i + 4 * row, &word, 4);
+    }
+}
+
+/* The planes of one row and block: all that is below is known where this is inlined. */
+static inline void put_planes(uint8_t *plane, size_t row, const uint8_t *u, unsigned bits) {
+    switch (bits) {
+    case 8: put_plane(plane, row, u, 8, 0); break;
+    case 6:
+        put_plane(plane, row, u, 4, 0);
+        put_plane(plane + 256, row, u, 2, 4);
+        break;
+    case 5:
+        put_plane(plane, row, u, 4, 0);
+        put_plane(plane + 256, row, u, 1, 4);
+        break;
+    case 4: put_plane(plane, row, u, 4, 0); break;
+    case 3:
+        put_plane(plane, row, u, 2, 0);
+        put_plane(plane + 128, row, u, 1, 2);
+        break;
+    default: put_plane(plane, row, u, 2, 0); break;
     }
 }
 
@@ -107,11 +129,88 @@ static void get_scales(nigh_form f, const uint8_t *scales, size_t row, nigh_bloc
     }
 }
 
-/* F32, F16, BF16: [column][16 rows]. */
+/* F32, F16, BF16: [column][16 rows]. Some columns of all rows at a time, so that what is written stays near. */
 static void pack_floats(size_t bytes, size_t cols, const uint8_t *src, size_t rows, uint8_t *dst) {
-    for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < cols; c++)
-            memcpy(dst + (c * NIGH_ROWS + r) * bytes, src + (r * cols + c) * bytes, bytes);
+    enum { RUN = 64 };
+    for (size_t first = 0; first < cols; first += RUN) {
+        size_t end = nigh_min(first + RUN, cols);
+        for (size_t r = 0; r < rows; r++) {
+            const uint8_t *from = src + r * cols * bytes;
+            if (bytes == 4)
+                for (size_t c = first; c < end; c++) memcpy(dst + (c * NIGH_ROWS + r) * 4, from + c * 4, 4);
+            else
+                for (size_t c = first; c < end; c++) memcpy(dst + (c * NIGH_ROWS + r) * 2, from + c * 2, 2);
+        }
+    }
+}
+
+/* ---- types of 32 columns: what a plane of 4 or 8 bits wants lies in the file as it is ---- */
+
+/* Bits 0, 4, .. 28 of each half become its bits 0..7. */
+static uint64_t gather_fourth_bits(uint64_t v) {
+    v = (v | v >> 3) & 0x0303030303030303u;
+    v = (v | v >> 6) & 0x000f000f000f000fu;
+    return (v | v >> 12) & 0x000000ff000000ffu;
+}
+
+/* The 32 fifth bits of a row as a word of a plane of one bit: bit 4 n + k becomes bit n of byte k. */
+static uint32_t fifth_bits_word(uint32_t q) {
+    uint64_t ones = 0x11111111u;
+    uint64_t even = gather_fourth_bits((q & ones) | (q >> 2 & ones) << 32);
+    uint64_t odd = gather_fourth_bits((q >> 1 & ones) | (q >> 3 & ones) << 32);
+    even |= odd << 8;
+    return (uint32_t)even | (uint32_t)(even >> 32) << 16;
+}
+
+/* A source of packing: `rows` rows of the file, from one block on. */
+typedef struct { const uint8_t *at; size_t row_bytes, rows; } file_rows;
+
+/* A span of `blocks` blocks. The weights begin at `weights_at` of a block, the fifth bits in front of them. The form is
+ * known where this is inlined. */
+static inline void pack_span_32(nigh_form f, size_t weights_at, const file_rows *s, size_t blocks, uint8_t *span) {
+    size_t plane_bytes = nigh_form_plane_bytes(f), scale_bytes = nigh_form_scale_bytes(f);
+    size_t block_bytes = weights_at + (f.bits == 8 ? 32 : 16);
+    for (size_t r = 0; r < s->rows; r++) {
+        const uint8_t *p = s->at + r * s->row_bytes;
+        uint8_t *plane = span + 4 * r, *scales = span + blocks * plane_bytes + 2 * r;
+        for (size_t i = 0; i < blocks; i++, p += block_bytes, plane += plane_bytes, scales += scale_bytes) {
+            memcpy(scales, p, 2);
+            if (f.has_min) memcpy(scales + 32, p + 2, 2);
+            for (size_t j = 0; j < (f.bits == 8 ? 8 : 4); j++) {
+                uint32_t word = load32(p + weights_at + 4 * j) ^ (f.bits == 8 ? 0x80808080u : 0);
+                memcpy(plane + 64 * j, &word, 4);
+            }
+            if (f.bits != 5) continue;
+            const uint8_t *q = p + weights_at - 4;
+            uint32_t word = fifth_bits_word((uint32_t)read16(q) | (uint32_t)read16(q + 2) << 16);
+            memcpy(plane + 256, &word, 4);
+        }
+    }
+}
+
+/* ---- types of 256 columns ---- */
+
+static void pack_span_256(nigh_type type, nigh_form f, const file_rows *s, uint8_t *span) {
+    size_t plane_bytes = nigh_form_plane_bytes(f);
+    for (size_t r = 0; r < s->rows; r++) {
+        nigh_block b;
+        b.d = b.m = 0;
+        nigh_block_read(type, s->at + r * s->row_bytes, &b);
+        put_scales(f, span + NIGH_SPAN * plane_bytes, r, &b);
+        for (size_t n = 0; n < NIGH_SPAN; n++) put_planes(span + n * plane_bytes, r, b.u + NIGH_BLOCK * n, f.bits);
+    }
+}
+
+static void pack_span(nigh_type type, const file_rows *s, size_t blocks, uint8_t *span) {
+    switch (type) {
+    case NIGH_TYPE_Q4_0:
+    case NIGH_TYPE_IQ4_NL: pack_span_32(nigh_form_of(NIGH_TYPE_Q4_0), 2, s, blocks, span); break;
+    case NIGH_TYPE_Q4_1: pack_span_32(nigh_form_of(NIGH_TYPE_Q4_1), 4, s, blocks, span); break;
+    case NIGH_TYPE_Q5_0: pack_span_32(nigh_form_of(NIGH_TYPE_Q5_0), 6, s, blocks, span); break;
+    case NIGH_TYPE_Q5_1: pack_span_32(nigh_form_of(NIGH_TYPE_Q5_1), 8, s, blocks, span); break;
+    case NIGH_TYPE_Q8_0: pack_span_32(nigh_form_of(NIGH_TYPE_Q8_0), 2, s, blocks, span); break;
+    default: pack_span_256(type, nigh_form_of(type), s, span); break;
+    }
 }
 
 void nigh_mat_pack(nigh_type type, size_t rows, size_t cols, const uint8_t *src, size_t group_idx, uint8_t *dst) {
@@ -119,26 +218,20 @@ void nigh_mat_pack(nigh_type type, size_t rows, size_t cols, const uint8_t *src,
     size_t first = group_idx * NIGH_ROWS, group_bytes = nigh_mat_group_bytes(type, cols);
     assert(info && group_bytes && first < rows);
     nigh_form f = nigh_form_of(type);
-    size_t blocks = cols / info->block_values, count = nigh_min(rows - first, NIGH_ROWS);
-    memset(dst, 0, group_bytes);
-    src += first * blocks * info->block_bytes;
+    size_t row_bytes = cols / info->block_values * info->block_bytes;
+    file_rows s = { src + first * row_bytes, row_bytes, nigh_min(rows - first, NIGH_ROWS) };
+    if (s.rows < NIGH_ROWS) memset(dst, 0, group_bytes);
+    else memset(dst + group_bytes - 64, 0, 64);         /* what fills up the last line */
     if (!f.bits) {
-        pack_floats(info->block_bytes, cols, src, count, dst);
+        pack_floats(info->block_bytes, cols, s.at, s.rows, dst);
         return;
     }
-    size_t per = f.columns / NIGH_BLOCK;
-    unsigned low = low_bits(f);
-    nigh_block b = { 0 };
-    for (size_t r = 0; r < count; r++)
-        for (size_t i = 0; i < blocks; i++, src += info->block_bytes) {
-            nigh_block_read(type, src, &b);
-            put_scales(f, dst + nigh_form_scale_at(f, cols / NIGH_BLOCK, i * per), r, &b);
-            for (size_t n = 0; n < per; n++) {
-                uint8_t *plane = dst + nigh_form_plane_at(f, i * per + n);
-                put_plane(plane, r, b.u + NIGH_BLOCK * n, low, 0);
-                if (f.bits > low) put_plane(plane + NIGH_PLANE * low / 8, r, b.u + NIGH_BLOCK * n, f.bits - low, low);
-            }
-        }
+    for (size_t b = 0, blocks = cols / NIGH_BLOCK; b < blocks; b += NIGH_SPAN) {
+        size_t span = nigh_min(NIGH_SPAN, blocks - b);
+        pack_span(type, &s, span, dst);
+        s.at += span * NIGH_BLOCK / f.columns * info->block_bytes;
+        dst += nigh_form_span_bytes(f, span);
+    }
 }
 
 /* ---- back out of it ---- */

@@ -104,8 +104,16 @@ static void nibbles_32(const uint8_t *q, uint8_t *u) {
     }
 }
 
+/* Bit i of a byte of q becomes bit 4 of the i-th of eight u: eight copies of the byte, each with its own bit left, are
+ * 0 or not. (Little endian, as all machines that this is built for.) */
 static void fifth_bits(const uint8_t *q, uint8_t *u) {
-    for (size_t i = 0; i < 32; i++) u[i] = (uint8_t)(u[i] | (q[i / 8] >> i % 8 & 1) << 4);
+    const uint64_t ones = 0x0101010101010101u;
+    for (size_t i = 0; i < 4; i++) {
+        uint64_t high = q[i] * ones & 0x8040201008040201u, low;
+        memcpy(&low, u + 8 * i, 8);
+        low |= ((high + 0x7f * ones) >> 7 & ones) << 4;
+        memcpy(u + 8 * i, &low, 8);
+    }
 }
 
 /* Nibbles of 128 bytes: 32 bytes hold 32 columns in their low and the next 32 in their high halves. */
@@ -122,6 +130,12 @@ static void pairs_256(const uint8_t *q, uint8_t *u) {
     for (size_t n = 0; n < 2; n++)
         for (size_t run = 0; run < 4; run++)
             for (size_t i = 0; i < 32; i++) u[128 * n + 32 * run + i] = q[32 * n + i] >> 2 * run & 3;
+}
+
+/* Bit `run` of 32 bytes belongs to the columns 32 run .. 32 run + 31 and becomes bit `to`. */
+static void high_bits_256(const uint8_t *q, unsigned to, uint8_t *u) {
+    for (size_t run = 0; run < 8; run++)
+        for (size_t i = 0; i < 32; i++) u[32 * run + i] = (uint8_t)(u[32 * run + i] | (q[i] >> run & 1) << to);
 }
 
 /* The eight 6-bit scales and minima of Q4_K and Q5_K, in 12 bytes. */
@@ -147,7 +161,7 @@ static void read_q2_k(const uint8_t *p, nigh_block *b) {
 static void read_q3_k(const uint8_t *p, nigh_block *b) {
     const uint8_t *high = p, *scales = p + 96;
     pairs_256(p + 32, b->u);
-    for (size_t i = 0; i < 256; i++) b->u[i] = (uint8_t)(b->u[i] | (high[i % 32] >> i / 32 & 1) << 2);
+    high_bits_256(high, 2, b->u);
     for (size_t i = 0; i < 16; i++) {
         unsigned low = i < 8 ? scales[i] & 15u : scales[i - 8] >> 4;
         b->sc[i] = (uint8_t)((low | (scales[8 + i % 4] >> 2 * (i / 4) & 3u) << 4) - 32u);
@@ -161,7 +175,7 @@ static void read_q5_k(const uint8_t *p, nigh_block *b) {
     b->m = read16(p + 2);
     scales_6bit(p + 4, b);
     nibbles_256(p + 48, b->u);
-    for (size_t i = 0; i < 256; i++) b->u[i] = (uint8_t)(b->u[i] | (high[i % 32] >> i / 32 & 1) << 4);
+    high_bits_256(high, 4, b->u);
 }
 
 static void read_q6_k(const uint8_t *p, nigh_block *b) {
@@ -171,8 +185,12 @@ static void read_q6_k(const uint8_t *p, nigh_block *b) {
             b->u[128 * n + i] = p[64 * n + i] & 15;
             b->u[128 * n + 64 + i] = p[64 * n + i] >> 4;
         }
-    for (size_t i = 0; i < 256; i++)
-        b->u[i] = (uint8_t)(b->u[i] | (high[32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3) << 4);
+    for (size_t n = 0; n < 2; n++)
+        for (size_t run = 0; run < 4; run++)
+            for (size_t i = 0; i < 32; i++) {
+                uint8_t *u = &b->u[128 * n + 32 * run + i];
+                *u = (uint8_t)(*u | (high[32 * n + i] >> 2 * run & 3) << 4);
+            }
     memcpy(b->sc, p + 192, 16);
     b->d = read16(p + 208);
 }

@@ -40,6 +40,8 @@ static float rand_float(uint64_t *state) { /* a bell of deviation 1 or so */
 
 /* ---- a matrix of random blocks and its packed form ---- */
 
+enum { PACK_GUARD = 64 };           /* bytes round a packed matrix */
+
 typedef struct { nigh_mat mat; uint8_t *src, *packed; size_t row_bytes; } matrix;
 
 /* Makes the f16 at p a usual scale. */
@@ -77,15 +79,20 @@ static matrix matrix_new(nigh_type type, size_t rows, size_t cols, bool hostile,
     for (size_t i = 0; i < rows * m.row_bytes; i++) m.src[i] = (uint8_t)test_rand(state);
     if (!hostile)
         for (size_t i = 0; i < rows * m.row_bytes; i += info->block_bytes) tame_block(type, m.src + i, state);
-    size_t groups = (rows + 15) / 16;
-    m.packed = nigh_alloc(m.mat.group_bytes, groups);
-    for (size_t g = 0; g < groups; g++) nigh_mat_pack(type, rows, cols, m.src, g, m.packed + g * m.mat.group_bytes);
+    size_t groups = (rows + 15) / 16, bytes = groups * m.mat.group_bytes;
+    uint8_t *memory = nigh_alloc(bytes + 2 * PACK_GUARD, 1);
+    memset(memory, 0xa5, bytes + 2 * PACK_GUARD);       /* packing writes every byte of a group and no other */
+    m.packed = memory + PACK_GUARD;
+    for (size_t g = groups; g-- > 0;) nigh_mat_pack(type, rows, cols, m.src, g, m.packed + g * m.mat.group_bytes);
+    bool whole = true;
+    for (size_t i = 0; i < PACK_GUARD; i++) whole = whole && memory[i] == 0xa5 && m.packed[bytes + i] == 0xa5;
+    CHECK_MSG(whole, "packing %s, %zu rows, %zu columns, wrote past its group", info->name, rows, cols);
     m.mat.data = m.packed;
     return m;
 }
 static void matrix_free(matrix *m) {
     free(m->src);
-    nigh_free(m->packed);
+    nigh_free(m->packed - PACK_GUARD);
 }
 
 static nigh_acts acts_new(size_t cols, size_t count, uint64_t *state) {
@@ -107,6 +114,19 @@ static void acts_free(nigh_acts *a) {
 
 /* ---- the packed form ---- */
 
+/* Rows that do not exist, and what fills up the last line of a group, are zero bytes: packed twice, they are the same. */
+static void check_missing_rows(const matrix *m) {
+    size_t groups = (m->mat.rows + 15) / 16, bytes = m->mat.group_bytes;
+    uint8_t *again = malloc(bytes);
+    for (size_t g = 0; g < groups; g++) {
+        memset(again, 0x5a, bytes);
+        nigh_mat_pack(m->mat.type, m->mat.rows, m->mat.cols, m->src, g, again);
+        CHECK_MSG(!memcmp(again, m->packed + g * bytes, bytes), "%s leaves bytes of a group as they were",
+                  nigh_type_name(m->mat.type));
+    }
+    free(again);
+}
+
 static void test_packed_means_the_same(void) {
     uint64_t state = test_seed();
     for (size_t i = 0; i < NIGH_COUNT(all_types); i++)
@@ -121,6 +141,7 @@ static void test_packed_means_the_same(void) {
             }
             CHECK_MSG((double)m.mat.group_bytes <= 1.04 * 16.0 * (double)m.row_bytes, "%s",
                       nigh_type_name(all_types[i]));
+            check_missing_rows(&m);
             matrix_free(&m);
         }
     CHECK(nigh_mat_group_bytes(NIGH_TYPE_Q4_0, 33) == 0 && nigh_mat_group_bytes(NIGH_TYPE_Q4_K, 32) == 0);
