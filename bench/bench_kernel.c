@@ -117,18 +117,31 @@ static void bench_quantize(const nigh_kernels *k) {
     nigh_free((void *)(uintptr_t)a.x), nigh_free(a.q), nigh_free(a.scale), nigh_free(a.sum);
 }
 
-/* One K/V head of 64, 3 query heads. */
-static void bench_attend(const nigh_kernels *k, size_t tokens, size_t keys) {
+typedef struct { const nigh_kernels *k; nigh_attn a; float *part, *state; size_t blocks; } attend_job;
+
+static void attend_once(attend_job *j) {
+    memset(j->state, 0, 2 * nigh_attn_padded(j->a.count) * sizeof *j->state);
+    for (size_t b = 0; b < j->blocks; b++) {
+        j->k->attend(&j->a, b, j->part);
+        j->k->fold(&j->a, j->part, j->state);
+    }
+}
+
+/* One K/V head of 64, 3 query heads; the cache is in the processor's caches. */
+static void bench_attend(const nigh_kernels *k, nigh_type type, size_t tokens, size_t keys) {
     enum { DIM = 64, HEADS = 3 };
-    size_t count = tokens * HEADS;
-    float *kv = nigh_alloc(2 * keys * DIM, sizeof *kv), *q = nigh_alloc(count * DIM, sizeof *q);
-    float *out = nigh_alloc(count * DIM, sizeof *out);
-    float *scratch = nigh_alloc(count * keys, sizeof *scratch);
+    size_t count = tokens * HEADS, stride = 2 * nigh_kv_half_bytes(type, DIM),
+           blocks = (keys + NIGH_KV_BLOCK - 1) / NIGH_KV_BLOCK;
+    uint8_t *cache = nigh_alloc(blocks, stride);
+    float *q = nigh_alloc(count * DIM, sizeof *q), *out = nigh_alloc(count * DIM, sizeof *out);
+    attend_job j = { .k = k, .part = nigh_alloc(nigh_attn_part(count, DIM), 4),
+                     .state = nigh_alloc(2 * nigh_attn_padded(count), 4), .blocks = blocks };
     const float **qs = nigh_alloc(count, sizeof *qs);
     float **outs = nigh_alloc(count, sizeof *outs);
     uint32_t *begin = nigh_alloc(count, sizeof *begin), *end = nigh_alloc(count, sizeof *end);
-    for (size_t i = 0; i < 2 * keys * DIM; i++) kv[i] = (float)(rand() % 2001 - 1000) * 1e-3f;
     for (size_t i = 0; i < count * DIM; i++) q[i] = (float)(rand() % 2001 - 1000) * 1e-3f;
+    for (size_t i = 0; i < keys; i++)
+        nigh_kv_store(type, cache + i / NIGH_KV_BLOCK * stride, DIM, i % NIGH_KV_BLOCK, q + i % count * DIM, q);
     double work = 0;
     for (size_t i = 0; i < count; i++) {
         qs[i] = q + i * DIM;
@@ -136,17 +149,29 @@ static void bench_attend(const nigh_kernels *k, size_t tokens, size_t keys) {
         end[i] = (uint32_t)(keys - tokens + i / HEADS + 1);
         work += 4e-9 * DIM * end[i];
     }
-    nigh_attn a = { count, DIM, qs, outs, begin, end, NULL, NULL, 0, kv, kv + keys * DIM, DIM, scratch };
+    j.a = (nigh_attn){ .count = count, .head_dim = DIM, .q = qs, .out = outs, .begin = begin, .end = end, .type = type,
+                       .blocks = cache, .block_stride = stride,
+                       .scratch = nigh_alloc(nigh_attn_scratch(count, DIM), 4) };
     double best = 1e9;
     for (int i = 0; i < 7; i++) {
         double start = now();
-        for (int n = 0; n < 10; n++) k->attend(&a);
+        for (int n = 0; n < 10; n++) attend_once(&j);
         double took = (now() - start) / 10;
         best = took < best ? took : best;
     }
-    printf("attend,%zu tokens %zu keys,%s,1,%.1f,Gop/s,\n", tokens, keys, k->name, work / best);
-    void *all[] = { kv, q, out, scratch, (void *)qs, (void *)outs, begin, end };
+    printf("attend,%zu tokens %zu keys %s,%s,1,%.1f,Gop/s,\n", tokens, keys, nigh_type_name(type), k->name,
+           work / best);
+    void *all[] = { cache, q, out, (void *)qs, (void *)outs, begin, end, j.part, j.state, j.a.scratch };
     for (size_t i = 0; i < NIGH_COUNT(all); i++) nigh_free(all[i]);
+}
+
+static void bench_attends(const nigh_kernels *k) {
+    static const nigh_type types[] = { NIGH_TYPE_F32, NIGH_TYPE_F16, NIGH_TYPE_Q8_0 };
+    for (size_t i = 0; i < NIGH_COUNT(types); i++) {
+        bench_attend(k, types[i], 1, 512);
+        bench_attend(k, types[i], 21, 512);
+        bench_attend(k, types[i], 21, 2048);
+    }
 }
 
 int main(int argc, char **argv) {
@@ -172,8 +197,7 @@ int main(int argc, char **argv) {
             if (nigh_type_find(id) && (argc <= 2 || !strcmp(argv[2], "all") || !strcmp(argv[2], nigh_type_name(id))))
                 bench_type(&k, pool, (nigh_type)id, memory, out);
         bench_quantize(&k);
-        bench_attend(&k, 1, 512);
-        bench_attend(&k, 64, 512);
+        bench_attends(&k);
     }
     nigh_pool_free(pool);
     nigh_os_pages_give(memory, bytes);

@@ -49,12 +49,23 @@ NIGH_API const nigh_model_info *nigh_model_about(const nigh_model *m);
 NIGH_API const nigh_tokenizer *nigh_model_tokenizer(const nigh_model *m);
 
 /* ---- session ---- */
+/* How keys and values are kept: F16 (half to even, at most 65,504), half of F32; Q8_0 (int8, one scale for 32 values),
+ * about half of F16, for heads of a multiple of 32 values; F32 as they are computed. */
+typedef enum { NIGH_CACHE_F16 = 0, NIGH_CACHE_F32 = 1, NIGH_CACHE_Q8_0 = 2 } nigh_cache;
+typedef struct {
+    uint32_t context_tokens;    /* 0: the model's own limit */
+    nigh_cache cache;
+} nigh_session_opts;
 /* Bytes of the cache of one session with room for context_tokens (0: the model's own limit). Show it before it is
- * taken. */
+ * taken. They are reserved; memory is used only as far as the text has come. */
 NIGH_API size_t nigh_session_bytes(const nigh_model *m, uint32_t context_tokens);
-/* Fails: ENOMEM (and how much was wanted), ERANGE (more than the model was made for). */
+NIGH_API size_t nigh_session_bytes_as(const nigh_model *m, nigh_session_opts o);
+/* Fails: ENOMEM (and how much was wanted), ERANGE (more than the model was made for), ENOSUP (Q8_0 and heads of another
+ * size). */
 NIGH_API NIGH_CHECK nigh_status nigh_session_new(nigh_session **out, const nigh_model *m, uint32_t context_tokens,
                                                  nigh_err *err);
+NIGH_API NIGH_CHECK nigh_status nigh_session_new_as(nigh_session **out, const nigh_model *m, nigh_session_opts o,
+                                                    nigh_err *err);
 NIGH_API void nigh_session_free(nigh_session *s);
 NIGH_API uint32_t nigh_session_limit(const nigh_session *s);        /* tokens it has room for */
 NIGH_API uint32_t nigh_session_count(const nigh_session *s);        /* tokens evaluated so far */
@@ -65,8 +76,8 @@ NIGH_API void nigh_session_truncate(nigh_session *s, uint32_t count);
  * evaluate; forgets the rest and returns how many were kept. */
 NIGH_API uint32_t nigh_session_reuse(nigh_session *s, const int32_t *tokens, uint32_t count);
 /* Makes dst hold exactly the first `count` tokens of src, with what was computed for them: as if dst had evaluated
- * them itself. Fails: EINVAL (not of one model), ERANGE (src holds fewer, or dst has no room); dst stays
- * as it was. */
+ * them itself. Fails: EINVAL (not of one model and one type of cache), ERANGE (src holds fewer, or dst has no room);
+ * dst stays as it was. */
 NIGH_API NIGH_CHECK nigh_status nigh_session_copy_prefix(nigh_session *dst, const nigh_session *src, uint32_t count,
                                                          nigh_err *err);
 

@@ -34,6 +34,7 @@ static const char help[] =
     "  -n, --tokens N       tokens to make (default 128)\n"
     "  -c, --context N      make them behind N tokens of context (default 0)\n"
     "  -r, --rounds N       counted runs of each (default 5)\n"
+    "      --cache TYPE     " NIGH_CLI_CACHE_HELP
     "  -t, --threads N      default: one a core\n"
     "      --sequences N    N texts written together (2..64), behind prompts of -p 16 tokens, next to one alone\n"
     "      --start          only the start: load, run the prompt once (default: 1 token), tell when a token came\n"
@@ -62,6 +63,7 @@ enum { ROUNDS_MAX = 100, PASSES = 4, WARM_TOKENS = 8 };
 
 typedef struct {
     int64_t sequences, prompt, tokens, context, rounds, threads;
+    const char *cache;
     bool start, steps, json;
 } bench_opts;
 
@@ -79,6 +81,7 @@ static nigh_status read_opts(bench_opts *o, int *argc, char **argv, nigh_err *er
                               { "tokens", 'n', NIGH_OPT_INT, &o->tokens, 1, 1 << 20 },
                               { "context", 'c', NIGH_OPT_INT, &o->context, 0, 1 << 20 },
                               { "rounds", 'r', NIGH_OPT_INT, &o->rounds, 1, ROUNDS_MAX },
+                              { "cache", 0, NIGH_OPT_TEXT, &o->cache, 0, 0 },
                               { "threads", 't', NIGH_OPT_INT, &o->threads, 1, 256 },
                               { "sequences", 0, NIGH_OPT_INT, &o->sequences, 2, NIGH_CLI_MANY_MAX },
                               { "start", 0, NIGH_OPT_FLAG, &o->start, 0, 0 },
@@ -338,6 +341,7 @@ static nigh_status prepare(bench_work *w, bench_opts *o, nigh_err *err) {
     if (!o->start && !o->steps) nigh_cli_model_hash(m);
     size_t count = nigh_max((size_t)o->prompt, (size_t)o->context);
     size_t need = nigh_max((size_t)o->prompt, o->start ? 0 : (size_t)(o->context + o->tokens));
+    NIGH_TRY(nigh_cli_cache(o->cache, &m->cache, err));
     NIGH_TRY(nigh_cli_model_begin(m, (uint32_t)need, 0, err));
     if (!o->start) nigh_file_close(&m->file);       /* its pages are not the model's memory */
     NIGH_TRY(nigh_sampler_new(&w->greedy, (nigh_sampler_opts){ 0 }, m->about->vocab, err));

@@ -22,6 +22,7 @@ static const char help[] =
     "      --batch N        evaluate N tokens at a time (1..8192); default by the width of a row, at most 512\n"
     "  -c, --context N      room for N tokens; default the model's own, at most 4096 unless the text is longer (some\n"
     "                       models turn positions in another way where there is more room)\n"
+    "      --cache TYPE     " NIGH_CLI_CACHE_HELP
     "  -t, --threads N      default: one a core\n"
     "  -q, --quiet          nothing on stderr but errors\n"
     "\n"
@@ -32,7 +33,7 @@ static const char help[] =
 enum { BATCH_DEFAULT = 512, BATCH_MAX = 8192, ROWS_BYTES = 64 << 20 };
 
 typedef struct {
-    const char *ids, *prompt, *out;
+    const char *ids, *prompt, *out, *cache;
     int64_t batch, context, threads;
     bool special, quiet;
 } logits_opts;
@@ -44,6 +45,7 @@ static nigh_status read_opts(logits_opts *o, int *argc, char **argv, nigh_err *e
                               { "out", 'o', NIGH_OPT_TEXT, &o->out, 0, 0 },
                               { "batch", 0, NIGH_OPT_INT, &o->batch, 1, BATCH_MAX },
                               { "context", 'c', NIGH_OPT_INT, &o->context, 1, UINT32_MAX },
+                              { "cache", 0, NIGH_OPT_TEXT, &o->cache, 0, 0 },
                               { "threads", 't', NIGH_OPT_INT, &o->threads, 1, 256 },
                               { "quiet", 'q', NIGH_OPT_FLAG, &o->quiet, 0, 0 } };
     NIGH_TRY(nigh_opts_read(opts, NIGH_COUNT(opts), argc, argv, err));
@@ -124,6 +126,7 @@ static nigh_status evaluate(nigh_cli_model *m, const logits_opts *o, const nigh_
     if (context < ids->len)
         return nigh_failf(err, NIGH_ERANGE, 0, "%zu tokens do not fit into a context of %u; give more with -c",
                           ids->len, context);
+    NIGH_TRY(nigh_cli_cache(o->cache, &m->cache, err));
     NIGH_TRY(nigh_cli_model_begin(m, context, batch, err));
     float *rows = nigh_alloc(batch, row_bytes);
     if (!rows) return nigh_failf(err, NIGH_ENOMEM, 0, "no memory for %u rows of logits; give a smaller --batch", batch);

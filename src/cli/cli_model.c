@@ -86,6 +86,15 @@ uint32_t nigh_cli_context(const nigh_cli_model *m, int64_t wanted) {
     return (uint32_t)nigh_min(m->about->context_tokens, NIGH_CLI_CONTEXT);
 }
 
+nigh_status nigh_cli_cache(const char *word, nigh_cache *out, nigh_err *err) {
+    static const struct { const char *word; nigh_cache cache; } caches[] = {
+        { "f16", NIGH_CACHE_F16 }, { "q8_0", NIGH_CACHE_Q8_0 }, { "f32", NIGH_CACHE_F32 } };
+    *out = NIGH_CACHE_F16;
+    for (size_t i = 0; word && i < NIGH_COUNT(caches); i++)
+        if (!strcmp(word, caches[i].word)) { *out = caches[i].cache; return NIGH_OK; }
+    return word ? nigh_failf(err, NIGH_EINVAL, 0, "--cache is f16, q8_0 or f32, not '%.40s'", word) : NIGH_OK;
+}
+
 nigh_status nigh_cli_model_begin(nigh_cli_model *m, uint32_t context, uint32_t batch, nigh_err *err) {
     if (context && m->about->encoder)
         return nigh_fail(err, NIGH_EINVAL, 0, "this model gives vectors, not text; use: nigh embed");
@@ -94,7 +103,8 @@ nigh_status nigh_cli_model_begin(nigh_cli_model *m, uint32_t context, uint32_t b
             err, NIGH_ERANGE, 0,
             "a context of %u tokens is more than the %u that this model was made for; give less with -c", context,
             m->about->context_tokens);
-    size_t cache = context ? nigh_session_bytes(m->model, context) : 0, scratch = nigh_runner_bytes(m->model, batch),
+    nigh_session_opts o = { .context_tokens = context, .cache = m->cache };
+    size_t cache = context ? nigh_session_bytes_as(m->model, o) : 0, scratch = nigh_runner_bytes(m->model, batch),
            both;
     if (m->line_open) {
         if (context) fprintf(stderr, " + cache %.1f MiB (%u tokens)", (double)cache / MIB, (unsigned)context);
@@ -106,7 +116,7 @@ nigh_status nigh_cli_model_begin(nigh_cli_model *m, uint32_t context, uint32_t b
     NIGH_TRY(check_memory(both, nigh_os_memory_available_bytes(), "cache and scratch",
                           "ask for a shorter context with -c", err));
     NIGH_TRY(nigh_runner_new(&m->runner, m->model, m->pool, batch, err));
-    return context ? nigh_session_new(&m->session, m->model, context, err) : NIGH_OK;
+    return context ? nigh_session_new_as(&m->session, m->model, o, err) : NIGH_OK;
 }
 
 void nigh_cli_model_close(nigh_cli_model *m) {

@@ -38,6 +38,7 @@ static const char help[] =
     "      --system TEXT         with it, and in a conversation: the message that goes before\n"
     "      --special             <names> of control tokens in the prompt are those tokens, not text\n"
     "  -c, --context N           tokens of prompt and answer together; default the model's own, at most 4096\n"
+    "      --cache TYPE          " NIGH_CLI_CACHE_HELP
     "  -t, --threads N           default: one a core\n"
     "      --draft MODEL         a small model of the same vocabulary guesses ahead; none: nothing guesses\n"
     "      --no-speculation      the same as --draft none. Otherwise repetitions are guessed from the text and\n"
@@ -53,7 +54,7 @@ static const char help[] =
     "  echo \"One day\" | nigh run MODEL.gguf -n 20 --stop \".\" --json\n";
 
 typedef struct {
-    const char *prompt, *system, *draft;
+    const char *prompt, *system, *draft, *cache;
     int64_t tokens, seed, threads, context, top_k;
     double temp, top_p, min_p, repeat, frequency, presence;
     nigh_opt_list stop;
@@ -95,6 +96,7 @@ static nigh_status read_opts(run_opts *o, int *argc, char **argv, nigh_err *err)
                               { "system", 0, NIGH_OPT_TEXT, &o->system, 0, 0 },
                               { "special", 0, NIGH_OPT_FLAG, &o->special, 0, 0 },
                               { "context", 'c', NIGH_OPT_INT, &o->context, 1, UINT32_MAX },
+                              { "cache", 0, NIGH_OPT_TEXT, &o->cache, 0, 0 },
                               { "threads", 't', NIGH_OPT_INT, &o->threads, 1, 256 },
                               { "draft", 0, NIGH_OPT_TEXT, &o->draft, 0, 0 },
                               { "no-speculation", 0, NIGH_OPT_FLAG, &o->alone, 0, 0 },
@@ -371,6 +373,7 @@ static nigh_status work(run_state *r, const char *model, nigh_err *err) {
     r->begun_ns = r->m.begun_ns;
     if (r->o.chat || r->o.system || (r->talk && r->m.about->chat_template.len))
         NIGH_TRY(nigh_cli_chat_open(&r->chat, &r->m, r->o.system, err));
+    NIGH_TRY(nigh_cli_cache(r->o.cache, &r->m.cache, err));
     NIGH_TRY(nigh_cli_model_begin(&r->m, nigh_cli_context(&r->m, r->o.context), 0, err));
     NIGH_TRY(nigh_cli_draft_open(&r->draft, &r->m, r->o.draft, err));
     nigh_writer_opts w = { .runner = r->m.runner, .session = r->m.session, .model = r->draft.draft,

@@ -29,8 +29,9 @@ typedef struct nigh_graph {
     float *q, *kk, *v, *att;        /* [T][q_dim], [T][kv_dim], [T][kv_dim], [T][q_dim] */
     float *gate, *up;               /* [T][ffn] */
     float *cos[2], *sin[2];         /* [T][rope_dims / 2], by table */
-    float *scores;                  /* scratch of attention, by worker */
-    size_t scores_stride;           /* floats of one worker */
+    float *scratch;                 /* of attention, by worker */
+    size_t scratch_stride;          /* floats of one worker */
+    float *parts;                   /* of attention that is split over threads; NULL: never */
     nigh_acts acts;                 /* quantised input of the product that runs now */
     nigh_acts wide;                 /* quantised input of the down product, written by the one before it */
 } nigh_graph;
@@ -74,7 +75,8 @@ void nigh_graph_wo(nigh_graph *g, const nigh_layer *l, float *residual);        
 void nigh_graph_gate_up(nigh_graph *g, const nigh_layer *l, const float *in, nigh_act act);
 void nigh_graph_down(nigh_graph *g, const nigh_layer *l, float *residual);         /* y = Wdown gate (+ bias)    */
 
-/* Floats of attention scratch that one worker needs for sessions of `limit` tokens. */
-size_t nigh_graph_scores_floats(const nigh_model *m, uint32_t limit);
+/* Floats of attention scratch that one worker needs, whatever the length of the text. */
+size_t nigh_graph_scratch_floats(const nigh_model *m);
+enum { NIGH_GRAPH_PARTS_FLOATS = 1 << 20 };
 
 #endif

@@ -1,13 +1,21 @@
 /* graph_attend.c - the half of graph.h that knows the key/value cache: rotation, storing, attention.
- * Attention is split into jobs of one key/value head (with all query heads that share it) and a tile of
- * tokens; a job reads its keys and values once for the whole tile. */
-#include "engine/graph.h"
+ *
+ * Attention is cut into tiles: one key/value head with all query heads that share it, and some tokens. A tile goes
+ * through the blocks of its cache in rising order, computes the part of each and folds it into the result, so that keys
+ * and values are read once for the whole tile. Where there are too few tiles for the threads (one token of a model with
+ * three key/value heads), the blocks of all tiles are handed out one by one; their parts are kept, and whoever computes
+ * the last part of a tile folds them all, in the same order. The result is the same to the bit (kernel.h). */
+#include <stdatomic.h>
 
+#include "engine/graph.h"
 #include "kernel/math.h"
 
 enum {
     INLINE_FLOATS = 16384,          /* elementwise work up to this many values stays on the caller */
-    TILE_QUERIES = 16               /* queries that share one pass over keys and values */
+    TILE_QUERIES = 64,              /* queries that share one pass over keys and values */
+    QUERIES_MAX = 128,              /* not less than NIGH_GROUP_MAX and TILE_QUERIES */
+    SPLIT_TILES = 64,               /* more tiles than this are never split */
+    STORE_TOKENS = 16               /* tokens whose keys are stored by one thread: they share cache lines */
 };
 
 typedef struct { nigh_graph *g; uint32_t layer_idx, window; size_t table, tile_tokens; } attend_job;
@@ -33,19 +41,17 @@ static void store_rows(void *ud, size_t worker, size_t begin, size_t end) {
         for (uint32_t i = 0; i < h->kv_heads; i++) {
             float *key = g->kk + t * h->kv_dim + i * dim;
             if (half) g->k->rope(key, c, n, half, adjacent);
-            size_t pos = g->pos[t];
-            float *keys =
-                nigh_session_keys(s->session, j->layer_idx, i) + pos / NIGH_ROWS * NIGH_ROWS * dim + pos % NIGH_ROWS;
-            for (uint32_t d = 0; d < dim; d++) keys[d * NIGH_ROWS] = key[d];
-            memcpy(nigh_session_values(s->session, j->layer_idx, i) + pos * dim, g->v + t * h->kv_dim + i * dim,
-                   dim * sizeof(float));
+            uint32_t block = g->pos[t] / NIGH_KV_BLOCK, at = g->pos[t] % NIGH_KV_BLOCK;
+            uint8_t *kv = nigh_session_head(s->session, j->layer_idx, i) + block * s->session->block_bytes;
+            nigh_kv_store(s->session->type, kv, dim, at, key, g->v + t * h->kv_dim + i * dim);
         }
     }
 }
 
 void nigh_graph_store(nigh_graph *g, uint32_t layer_idx, size_t table) {
     attend_job j = { .g = g, .layer_idx = layer_idx, .table = table };
-    nigh_graph_each_row(g, store_rows, &j, g->m->h.q_dim + 2 * (size_t)g->m->h.kv_dim);
+    bool small = g->count * (g->m->h.q_dim + 2 * (size_t)g->m->h.kv_dim) <= INLINE_FLOATS;
+    nigh_pool_run(small ? NULL : g->pool, store_rows, &j, g->count, STORE_TOKENS);
 }
 
 /* Press et al., "Train short, test long" (2022): slopes for any number of heads. */
@@ -70,74 +76,185 @@ static void visible(const nigh_graph *g, const nigh_span *s, size_t t, uint32_t 
     }
 }
 
-/* One tile of tokens and one key/value head with all query heads that share it. */
-static void attend_tile(const attend_job *j, const nigh_span *s, uint32_t first, uint32_t tokens, uint32_t kv_head,
-                        float *scratch) {
-    const nigh_graph *g = j->g;
-    const nigh_hparams *h = &g->m->h;
-    enum { QUERIES_MAX = 128 };     /* not less than NIGH_GROUP_MAX and TILE_QUERIES */
+/* ---- tiles ---- */
+
+typedef struct {
+    nigh_attn a;
+    uint32_t first_block, last_block;           /* that any of its queries sees: first..last-1 */
     const float *q[QUERIES_MAX];
     float *out[QUERIES_MAX], slope[QUERIES_MAX];
     uint32_t begin[QUERIES_MAX], end[QUERIES_MAX], pos[QUERIES_MAX];
-    uint32_t group = h->heads / h->kv_heads;
-    size_t n = 0;
-    for (uint32_t t = first; t < first + tokens; t++) {
-        for (uint32_t i = 0; i < group; i++, n++) {
-            uint32_t head = kv_head * group + i;
-            q[n] = g->q + (size_t)t * h->q_dim + (size_t)head * h->head_dim;
-            out[n] = g->att + (size_t)t * h->q_dim + (size_t)head * h->head_dim;
-            pos[n] = g->pos[t];
-            visible(g, s, t, j->window, &begin[n], &end[n]);
-            if (h->alibi_max > 0) slope[n] = alibi_slope(h, head);
-        }
-    }
-    const nigh_attn a = { .count = n,
-                          .head_dim = h->head_dim,
-                          .q = q,
-                          .out = out,
-                          .begin = begin,
-                          .end = end,
-                          .pos = pos,
-                          .slope = h->alibi_max > 0 ? slope : NULL,
-                          .softcap = h->attn_softcap,
-                          .k = nigh_session_keys(s->session, j->layer_idx, kv_head),
-                          .v = nigh_session_values(s->session, j->layer_idx, kv_head),
-                          .v_stride = h->head_dim,
-                          .scratch = scratch };
-    g->k->attend(&a);
+} tile;
+
+static size_t tiles_of(const attend_job *j, const nigh_span *s) {
+    return (s->count + j->tile_tokens - 1) / j->tile_tokens * j->g->m->h.kv_heads;
 }
 
-/* Jobs are numbered span by span, tile by tile, head by head. */
-static void attend_jobs(void *ud, size_t worker, size_t begin, size_t end) {
-    const attend_job *j = ud;
+/* Query heads of one key/value head and `tokens` rows from `row` on. */
+static void fill_tile(tile *t, const attend_job *j, const nigh_span *s, uint32_t row, uint32_t tokens,
+                      uint32_t kv_head) {
     const nigh_graph *g = j->g;
-    size_t heads = g->m->h.kv_heads, before = 0;
-    for (size_t i = 0; i < g->span_count; i++) {
-        const nigh_span *s = &g->spans[i];
-        size_t tiles = (s->count + j->tile_tokens - 1) / j->tile_tokens, jobs = tiles * heads;
-        for (size_t n = nigh_max(begin, before); n < nigh_min(end, before + jobs); n++) {
-            size_t tile = (n - before) / heads, first = tile * j->tile_tokens;
-            uint32_t tokens = (uint32_t)nigh_min(j->tile_tokens, s->count - first);
-            attend_tile(j, s, s->first + (uint32_t)first, tokens, (uint32_t)((n - before) % heads),
-                        g->scores + worker * g->scores_stride);
+    const nigh_hparams *h = &g->m->h;
+    uint32_t group = h->heads / h->kv_heads, first = UINT32_MAX, last = 0, n = 0;
+    for (uint32_t r = row; r < row + tokens; r++)
+        for (uint32_t i = 0; i < group; i++, n++) {
+            uint32_t head = kv_head * group + i;
+            t->q[n] = g->q + (size_t)r * h->q_dim + (size_t)head * h->head_dim;
+            t->out[n] = g->att + (size_t)r * h->q_dim + (size_t)head * h->head_dim;
+            t->pos[n] = g->pos[r];
+            visible(g, s, r, j->window, &t->begin[n], &t->end[n]);
+            if (h->alibi_max > 0) t->slope[n] = alibi_slope(h, head);
+            first = (uint32_t)nigh_min(first, t->begin[n]);
+            last = (uint32_t)nigh_max(last, t->end[n]);
         }
-        before += jobs;
+    t->first_block = first / NIGH_KV_BLOCK;
+    t->last_block = (last + NIGH_KV_BLOCK - 1) / NIGH_KV_BLOCK;
+    t->a = (nigh_attn){ .count = n,
+                        .head_dim = h->head_dim,
+                        .q = t->q,
+                        .out = t->out,
+                        .begin = t->begin,
+                        .end = t->end,
+                        .pos = t->pos,
+                        .slope = h->alibi_max > 0 ? t->slope : NULL,
+                        .softcap = h->attn_softcap,
+                        .type = s->session->type,
+                        .blocks = nigh_session_head(s->session, j->layer_idx, kv_head),
+                        .block_stride = s->session->block_bytes };
+}
+
+/* Tiles are numbered span by span, tokens by tokens, head by head. */
+static void find_tile(tile *t, const attend_job *j, size_t n) {
+    const nigh_span *s = j->g->spans;
+    size_t heads = j->g->m->h.kv_heads;
+    for (; n >= tiles_of(j, s); s++) n -= tiles_of(j, s);
+    size_t first = n / heads * j->tile_tokens;
+    uint32_t tokens = (uint32_t)nigh_min(j->tile_tokens, s->count - first);
+    fill_tile(t, j, s, s->first + (uint32_t)first, tokens, (uint32_t)(n % heads));
+}
+
+static void begin_tile(const tile *t, float *state) {
+    size_t padded = nigh_attn_padded(t->a.count);
+    for (size_t i = 0; i < padded; i++) state[i] = -__builtin_inff();
+    memset(state + padded, 0, padded * sizeof *state);
+    for (size_t i = 0; i < t->a.count; i++) memset(t->out[i], 0, t->a.head_dim * sizeof(float));
+}
+
+static void end_tile(const nigh_kernels *k, const tile *t, const float *state) {
+    const float *sum = state + nigh_attn_padded(t->a.count);
+    for (size_t i = 0; i < t->a.count; i++) k->scale(t->out[i], 1.0f / sum[i], t->a.head_dim);
+}
+
+/* ---- one tile after the other ---- */
+
+static void attend_tiles(void *ud, size_t worker, size_t begin, size_t end) {
+    const attend_job *j = ud;
+    const nigh_kernels *k = j->g->k;
+    float *scratch = j->g->scratch + worker * j->g->scratch_stride;
+    tile t;
+    for (size_t n = begin; n < end; n++) {
+        find_tile(&t, j, n);
+        float *part = scratch + nigh_attn_scratch(t.a.count, t.a.head_dim),
+              *state = part + nigh_attn_part(t.a.count, t.a.head_dim);
+        t.a.scratch = scratch;
+        begin_tile(&t, state);
+        for (size_t b = t.first_block; b < t.last_block; b++) {
+            k->attend(&t.a, b, part);
+            k->fold(&t.a, part, state);
+        }
+        end_tile(k, &t, state);
     }
+}
+
+/* ---- blocks of a few tiles, in rounds: as many blocks as there is room for their parts ---- */
+
+typedef struct {
+    attend_job j;
+    size_t tiles, first_block, blocks, part_floats, state_floats;
+    bool last;
+    atomic_size_t done[SPLIT_TILES];            /* blocks of this round that are computed, by tile */
+} split_job;
+
+static float *state_of(const split_job *s, size_t tile_idx) { return s->j.g->parts + tile_idx * s->state_floats; }
+static float *part_of(const split_job *s, size_t tile_idx, size_t block_idx) {
+    return state_of(s, s->tiles) + (tile_idx * s->blocks + block_idx) * s->part_floats;
+}
+
+static bool has_block(const tile *t, size_t block) { return block >= t->first_block && block < t->last_block; }
+
+static void fold_round(const split_job *s, const tile *t, size_t tile_idx) {
+    const nigh_kernels *k = s->j.g->k;
+    for (size_t b = 0; b < s->blocks; b++)
+        if (has_block(t, s->first_block + b)) k->fold(&t->a, part_of(s, tile_idx, b), state_of(s, tile_idx));
+    if (s->last) end_tile(k, t, state_of(s, tile_idx));
+}
+
+static void attend_blocks(void *ud, size_t worker, size_t begin, size_t end) {
+    split_job *s = ud;
+    tile t;
+    while (begin < end) {
+        size_t tile_idx = begin / s->blocks, stop = nigh_min(end, (tile_idx + 1) * s->blocks), count = stop - begin;
+        find_tile(&t, &s->j, tile_idx);
+        t.a.scratch = s->j.g->scratch + worker * s->j.g->scratch_stride;
+        for (; begin < stop; begin++) {
+            size_t b = begin % s->blocks;
+            if (has_block(&t, s->first_block + b))
+                s->j.g->k->attend(&t.a, s->first_block + b, part_of(s, tile_idx, b));
+        }
+        if (atomic_fetch_add(&s->done[tile_idx], count) + count == s->blocks) fold_round(s, &t, tile_idx);
+    }
+}
+
+static void attend_split(const attend_job *j, size_t tiles, size_t threads) {
+    split_job s = { .j = *j, .tiles = tiles };
+    size_t first = SIZE_MAX, last = 0;
+    tile t;
+    for (size_t n = 0; n < tiles; n++) {
+        find_tile(&t, j, n);
+        first = nigh_min(first, t.first_block);
+        last = nigh_max(last, t.last_block);
+        s.part_floats = nigh_max(s.part_floats, nigh_attn_part(t.a.count, t.a.head_dim));
+        s.state_floats = nigh_max(s.state_floats, 2 * nigh_attn_padded(t.a.count));
+    }
+    for (size_t n = 0; n < tiles; n++) {
+        find_tile(&t, j, n);
+        begin_tile(&t, state_of(&s, n));
+    }
+    size_t room = (NIGH_GRAPH_PARTS_FLOATS - tiles * s.state_floats) / (tiles * s.part_floats);
+    for (s.first_block = first; s.first_block < last; s.first_block += s.blocks) {
+        s.blocks = nigh_min(room, last - s.first_block);
+        s.last = s.first_block + s.blocks == last;
+        for (size_t n = 0; n < tiles; n++) atomic_store(&s.done[n], 0);
+        nigh_pool_run(j->g->pool, attend_blocks, &s, tiles * s.blocks, nigh_max(1, tiles * s.blocks / (8 * threads)));
+    }
+}
+
+/* Tiles that are too few to keep the threads busy are split, if there is room for the parts of some blocks. */
+static bool worth_a_split(const nigh_graph *g, size_t tiles, size_t threads, uint32_t keys) {
+    size_t queries = nigh_max(g->m->h.heads / g->m->h.kv_heads, TILE_QUERIES);
+    size_t floats = nigh_attn_part(queries, g->m->h.head_dim) + 2 * nigh_attn_padded(queries);
+    return g->parts && tiles < 4 * threads && tiles <= SPLIT_TILES && keys > NIGH_KV_BLOCK
+           && tiles * floats <= NIGH_GRAPH_PARTS_FLOATS / 8;
 }
 
 void nigh_graph_attend(nigh_graph *g, uint32_t layer_idx, uint32_t window) {
     attend_job j = { .g = g, .layer_idx = layer_idx, .window = window };
-    size_t jobs = 0, keys = 0, group = g->m->h.heads / g->m->h.kv_heads;
+    size_t tiles = 0, work = 0, group = g->m->h.heads / g->m->h.kv_heads, threads = nigh_pool_size(g->pool);
+    uint32_t keys = 0;
     j.tile_tokens = nigh_max(1, TILE_QUERIES / group);
     for (size_t i = 0; i < g->span_count; i++) {
-        jobs += (g->spans[i].count + j.tile_tokens - 1) / j.tile_tokens * g->m->h.kv_heads;
-        keys += (size_t)(g->spans[i].pos + g->spans[i].count) * g->spans[i].count;
+        const nigh_span *s = &g->spans[i];
+        tiles += tiles_of(&j, s);
+        keys = (uint32_t)nigh_max(keys, s->pos + s->count);
+        work += (size_t)(s->pos + s->count) * s->count;
     }
-    bool small = keys * g->m->h.q_dim <= INLINE_FLOATS;
-    nigh_pool_run(small ? NULL : g->pool, attend_jobs, &j, jobs, 1);
+    if (work * g->m->h.q_dim <= INLINE_FLOATS) attend_tiles(&j, 0, 0, tiles);
+    else if (worth_a_split(g, tiles, threads, keys)) attend_split(&j, tiles, threads);
+    else nigh_pool_run(g->pool, attend_tiles, &j, tiles, 1);
 }
 
-size_t nigh_graph_scores_floats(const nigh_model *m, uint32_t limit) {
-    size_t group = m->h.heads / m->h.kv_heads;
-    return nigh_max(group, TILE_QUERIES) * nigh_round_up(limit, NIGH_ROWS);
+size_t nigh_graph_scratch_floats(const nigh_model *m) {
+    size_t queries = nigh_max(m->h.heads / m->h.kv_heads, TILE_QUERIES), dims = m->h.head_dim;
+    size_t floats = nigh_attn_scratch(queries, dims) + nigh_attn_part(queries, dims) + 2 * nigh_attn_padded(queries);
+    return nigh_round_up(floats, 1024);
 }

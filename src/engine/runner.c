@@ -1,7 +1,7 @@
 /* runner.c - one batch through the model: rows of token embeddings, the layers of the family's graph,
  * then logits for the rows that are wanted (or a pooled vector).
- * All scratch memory is one block, sized when the runner is made; only the attention scratch grows with
- * the longest text seen. Sessions are changed at the very end, so a failure leaves them as they were. */
+ * All scratch memory is reserved when the runner is made; none of it grows with the text. Sessions are changed at the
+ * very end, so a failure leaves them as they were. */
 #include <stdatomic.h>
 
 #include "base/os.h"
@@ -25,7 +25,7 @@ struct nigh_runner {
     wanted *wanted;                 /* [limit] */
     size_t wanted_count;
     float *out_rows, *logits;       /* [LOGIT_ROWS][embed], [LOGIT_ROWS][vocab] */
-    size_t scores_bytes;
+    size_t scratch_bytes;
     nigh_session *own;              /* for nigh_runner_embed */
     atomic_bool cancel;
 };
@@ -84,11 +84,16 @@ nigh_status nigh_runner_new(nigh_runner **out, const nigh_model *m, nigh_pool *p
     r->m = m;
     r->limit = batch_tokens ? batch_tokens : BATCH_DEFAULT;
     r->block_bytes = lay_out(r, NULL);
+    r->g.scratch_stride = nigh_graph_scratch_floats(m);
+    size_t workers = nigh_pool_size(pool);
+    r->scratch_bytes = workers * r->g.scratch_stride * sizeof(float);
     r->block = nigh_os_pages_take(r->block_bytes);
-    if (!r->block) {
+    r->g.scratch = nigh_os_sparse_take(r->scratch_bytes);
+    if (workers > 1) r->g.parts = nigh_os_sparse_take(NIGH_GRAPH_PARTS_FLOATS * sizeof(float));
+    if (!r->block || !r->g.scratch || (workers > 1 && !r->g.parts)) {
         nigh_status st = nigh_failf(err, NIGH_ENOMEM, 0, "a batch of %u tokens needs %zu MiB, which cannot be had",
                                     r->limit, r->block_bytes >> 20);
-        nigh_free(r);
+        nigh_runner_free(r);
         return st;
     }
     lay_out(r, r->block);
@@ -102,7 +107,8 @@ nigh_status nigh_runner_new(nigh_runner **out, const nigh_model *m, nigh_pool *p
 void nigh_runner_free(nigh_runner *r) {
     if (!r) return;
     nigh_session_free(r->own);
-    nigh_os_pages_give(r->g.scores, r->scores_bytes);
+    nigh_os_pages_give(r->g.parts, NIGH_GRAPH_PARTS_FLOATS * sizeof(float));
+    nigh_os_pages_give(r->g.scratch, r->scratch_bytes);
     nigh_os_pages_give(r->block, r->block_bytes);
     nigh_free(r);
 }
@@ -131,24 +137,6 @@ static void rotation_rows(void *ud, size_t worker, size_t begin, size_t end) {
             g->sin[table][i] = (float)(s * mscale);
         }
     }
-}
-
-static nigh_status need_scores(nigh_runner *r, size_t keys, nigh_err *err) {
-    size_t floats = nigh_graph_scores_floats(r->m, (uint32_t)nigh_max(keys, 512)),
-           workers = nigh_pool_size(r->g.pool), bytes;
-    if (floats <= r->g.scores_stride) return NIGH_OK;
-    floats = nigh_max(floats, 2 * r->g.scores_stride);
-    if (!nigh_mul(floats, workers * sizeof(float), &bytes))
-        return nigh_fail(err, NIGH_ERANGE, 0, "the text is too long for this machine");
-    float *scores = nigh_os_pages_take(bytes);
-    if (!scores)
-        return nigh_failf(err, NIGH_ENOMEM, 0, "attention over %zu tokens needs %zu MiB, which cannot be had", keys,
-                          bytes >> 20);
-    nigh_os_pages_give(r->g.scores, r->scores_bytes);
-    r->g.scores = scores;
-    r->g.scores_stride = floats;
-    r->scores_bytes = bytes;
-    return NIGH_OK;
 }
 
 static nigh_status walk(nigh_runner *r, nigh_err *err) {
@@ -232,7 +220,6 @@ static void put_item(nigh_runner *r, const nigh_batch_item *item) {
 /* Fills the graph from the items. Sets in_batch; the caller clears it. */
 static nigh_status gather(nigh_runner *r, const nigh_batch_item *items, size_t count, nigh_err *err) {
     nigh_graph *g = &r->g;
-    size_t keys = 0;
     g->count = 0;
     g->span_count = r->wanted_count = 0;
     g->ids = r->ids;
@@ -243,10 +230,9 @@ static nigh_status gather(nigh_runner *r, const nigh_batch_item *items, size_t c
         if (items[i].count > r->limit - g->count)
             return nigh_failf(err, NIGH_ERANGE, 0, "the batch has more than %u tokens", r->limit);
         items[i].session->in_batch = true;
-        keys = nigh_max(keys, (size_t)items[i].session->count + items[i].count);
         put_item(r, &items[i]);
     }
-    return need_scores(r, keys, err);
+    return NIGH_OK;
 }
 
 static nigh_status eval(nigh_runner *r, nigh_err *err) {
@@ -310,7 +296,7 @@ nigh_status nigh_runner_embed(nigh_runner *r, const int32_t *tokens, uint32_t co
     bool encoder = r->m->info.encoder;
     nigh_pooling pooling = !encoder && r->m->h.pooling == NIGH_POOL_NONE ? NIGH_POOL_MEAN : r->m->h.pooling;
     if (count > most) return nigh_failf(err, NIGH_ERANGE, 0, "the text has %u tokens, but at most %u fit", count, most);
-    if (!r->own) NIGH_TRY(nigh_session_make(&r->own, r->m, most, err));
+    if (!r->own) NIGH_TRY(nigh_session_make(&r->own, r->m, most, NIGH_TYPE_F32, err));
     r->own->count = 0;
     r->own->in_batch = false;
     nigh_batch_item item = { .session = r->own, .tokens = tokens, .count = count };

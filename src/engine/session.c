@@ -2,34 +2,45 @@
 #include "engine/session.h"
 
 #include "base/os.h"
+#include "kernel/kv.h"
+
+static nigh_type type_of(nigh_cache cache) {
+    return cache == NIGH_CACHE_F32 ? NIGH_TYPE_F32 : cache == NIGH_CACHE_Q8_0 ? NIGH_TYPE_Q8_0 : NIGH_TYPE_F16;
+}
 
 static size_t cache_layers(const nigh_model *m) { return m->arch->flags & NIGH_ARCH_ENCODER ? 1 : m->h.layers; }
 
-static bool cache_bytes(const nigh_model *m, uint32_t limit, size_t *out) {
-    size_t positions = nigh_round_up(limit, NIGH_ROWS), per_position, heads;
-    return nigh_mul(cache_layers(m), m->h.kv_heads, &heads)
-           && nigh_mul(heads, 2 * (size_t)m->h.head_dim * sizeof(float), &per_position)
-           && nigh_mul(positions, per_position, out);
+static size_t head_bytes(const nigh_model *m, nigh_type type) { return 2 * nigh_kv_half_bytes(type, m->h.head_dim); }
+
+/* Bytes of one block of 64 positions, and of all. False when they do not fit a size. */
+static bool cache_bytes(const nigh_model *m, uint32_t limit, nigh_type type, size_t *block, size_t *all) {
+    size_t blocks = nigh_round_up(limit, NIGH_KV_BLOCK) / NIGH_KV_BLOCK, heads;
+    return nigh_mul(cache_layers(m), m->h.kv_heads, &heads) && nigh_mul(heads, head_bytes(m, type), block)
+           && nigh_mul(blocks, *block, all);
+}
+
+size_t nigh_session_bytes_as(const nigh_model *m, nigh_session_opts o) {
+    size_t block, bytes;
+    uint32_t limit = o.context_tokens ? o.context_tokens : m->h.context;
+    return cache_bytes(m, limit, type_of(o.cache), &block, &bytes) && nigh_add(bytes, limit * sizeof(int32_t), &bytes)
+               ? bytes : SIZE_MAX;
 }
 
 size_t nigh_session_bytes(const nigh_model *m, uint32_t context_tokens) {
-    size_t bytes;
-    uint32_t limit = context_tokens ? context_tokens : m->h.context;
-    return cache_bytes(m, limit, &bytes) ? bytes + limit * sizeof(int32_t) : SIZE_MAX;
+    return nigh_session_bytes_as(m, (nigh_session_opts){ .context_tokens = context_tokens });
 }
 
-nigh_status nigh_session_make(nigh_session **out, const nigh_model *m, uint32_t limit, nigh_err *err) {
-    size_t bytes;
+nigh_status nigh_session_make(nigh_session **out, const nigh_model *m, uint32_t limit, nigh_type type, nigh_err *err) {
+    size_t block, bytes;
     *out = NULL;
-    if (!cache_bytes(m, limit, &bytes))
+    if (!cache_bytes(m, limit, type, &block, &bytes))
         return nigh_fail(err, NIGH_ERANGE, 0, "the context is too long for this machine");
     nigh_session *s = nigh_alloc(1, sizeof *s);
     if (!s) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for a session");
-    *s = (nigh_session){ .m = m, .limit = limit, .cache_layers = (uint32_t)cache_layers(m), .cache_bytes = bytes };
-    s->v_floats = nigh_round_up(limit, NIGH_ROWS) * (size_t)m->h.head_dim;
-    s->k_floats = s->v_floats;
+    *s = (nigh_session){ .m = m, .limit = limit, .cache_layers = (uint32_t)cache_layers(m), .type = type,
+                         .cache_bytes = bytes, .block_bytes = block, .head_bytes = head_bytes(m, type) };
     s->tokens = nigh_alloc(limit, sizeof *s->tokens);
-    s->cache = nigh_os_sparse_take(bytes);     /* each head's part is far from the next */
+    s->cache = nigh_os_pages_take(bytes);
     if (s->tokens && s->cache) { *out = s; return NIGH_OK; }
     nigh_session_free(s);
     return nigh_failf(err, NIGH_ENOMEM, 0,
@@ -37,13 +48,21 @@ nigh_status nigh_session_make(nigh_session **out, const nigh_model *m, uint32_t 
                       bytes >> 20);
 }
 
-nigh_status nigh_session_new(nigh_session **out, const nigh_model *m, uint32_t context_tokens, nigh_err *err) {
+nigh_status nigh_session_new_as(nigh_session **out, const nigh_model *m, nigh_session_opts o, nigh_err *err) {
     *out = NULL;
-    if (context_tokens > m->h.context)
+    if (o.context_tokens > m->h.context)
         return nigh_failf(err, NIGH_ERANGE, 0,
-                          "a context of %u tokens is more than the %u that this model was made for", context_tokens,
+                          "a context of %u tokens is more than the %u that this model was made for", o.context_tokens,
                           m->h.context);
-    return nigh_session_make(out, m, context_tokens ? context_tokens : m->h.context, err);
+    if (o.cache == NIGH_CACHE_Q8_0 && m->h.head_dim % NIGH_KV_SPAN)
+        return nigh_failf(err, NIGH_ENOSUP, 0,
+                          "a q8_0 cache needs heads of a multiple of 32 values, but this model's have %u; take f16",
+                          m->h.head_dim);
+    return nigh_session_make(out, m, o.context_tokens ? o.context_tokens : m->h.context, type_of(o.cache), err);
+}
+
+nigh_status nigh_session_new(nigh_session **out, const nigh_model *m, uint32_t context_tokens, nigh_err *err) {
+    return nigh_session_new_as(out, m, (nigh_session_opts){ .context_tokens = context_tokens }, err);
 }
 
 void nigh_session_free(nigh_session *s) {
@@ -69,31 +88,21 @@ uint32_t nigh_session_reuse(nigh_session *s, const int32_t *tokens, uint32_t cou
 }
 
 nigh_status nigh_session_copy_prefix(nigh_session *dst, const nigh_session *src, uint32_t count, nigh_err *err) {
-    if (dst->m != src->m) return nigh_fail(err, NIGH_EINVAL, 0, "the two sessions are not of one model");
+    if (dst->m != src->m || dst->type != src->type)
+        return nigh_fail(err, NIGH_EINVAL, 0, "the two sessions are not of one model and one type of cache");
     if (count > src->count)
         return nigh_failf(err, NIGH_ERANGE, 0, "%u tokens cannot be copied, the session holds %u", count, src->count);
     if (count > dst->limit)
         return nigh_failf(err, NIGH_ERANGE, 0, "%u tokens do not fit a session of %u", count, dst->limit);
-    if (dst == src) { dst->count = count; return NIGH_OK; }
-    size_t dim = dst->m->h.head_dim, keys = nigh_round_up(count, NIGH_ROWS) * dim, values = count * dim;
-    for (uint32_t i = 0; i < dst->cache_layers; i++)
-        for (uint32_t head = 0; head < dst->m->h.kv_heads; head++) {
-            memcpy(nigh_session_keys(dst, i, head), nigh_session_keys(src, i, head), keys * sizeof(float));
-            memcpy(nigh_session_values(dst, i, head), nigh_session_values(src, i, head), values * sizeof(float));
-        }
-    memcpy(dst->tokens, src->tokens, count * sizeof *dst->tokens);
+    if (dst != src) {
+        size_t blocks = nigh_round_up(count, NIGH_KV_BLOCK) / NIGH_KV_BLOCK;
+        memcpy(dst->cache, src->cache, blocks * dst->block_bytes);
+        memcpy(dst->tokens, src->tokens, count * sizeof *dst->tokens);
+    }
     dst->count = count;
     return NIGH_OK;
 }
 
-static size_t head_idx(const nigh_session *s, uint32_t layer_idx, uint32_t kv_head) {
-    return (size_t)(layer_idx % s->cache_layers) * s->m->h.kv_heads + kv_head;
-}
-
-float *nigh_session_keys(const nigh_session *s, uint32_t layer_idx, uint32_t kv_head) {
-    return s->cache + head_idx(s, layer_idx, kv_head) * (s->k_floats + s->v_floats);
-}
-
-float *nigh_session_values(const nigh_session *s, uint32_t layer_idx, uint32_t kv_head) {
-    return nigh_session_keys(s, layer_idx, kv_head) + s->k_floats;
+uint8_t *nigh_session_head(const nigh_session *s, uint32_t layer_idx, uint32_t kv_head) {
+    return s->cache + ((size_t)(layer_idx % s->cache_layers) * s->m->h.kv_heads + kv_head) * s->head_bytes;
 }

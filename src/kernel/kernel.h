@@ -5,6 +5,7 @@
  * - a product with quantised weights is exact int32 inside a block of 32 columns, times one f32 scale,
  *   and blocks are added to the f32 sum of the row in rising order (see matmul below);
  * - a product with f32/f16/bf16 weights is one f32 sum per row over the columns in rising order;
+ * - attention works in blocks of 64 keys, in the order stated below;
  * - sums inside norms and softmax keep 16 partial sums (element i goes to partial i mod 16), which are
  *   added as a fixed tree: 8 apart, 4, 2, 1;
  * - exp, tanh, erf and the like are fixed sequences of + - * / on f32 (math.h of this room).
@@ -15,6 +16,7 @@
 #define NIGH_KERNEL_H
 
 #include "base/base.h"
+#include "kernel/kv.h"
 #include "kernel/quant.h"
 
 enum { NIGH_ROWS = 16 };            /* rows of a weight matrix that lie interleaved: one group      */
@@ -65,23 +67,39 @@ static inline size_t nigh_acts_at(const nigh_acts *a, size_t token, size_t b) {
     return first * (a->cols / NIGH_BLOCK) + b * width + token % NIGH_TILE;
 }
 
-/* Attention of `count` queries that share one key/value head. Sums: score = sum over d in rising order; the softmax
- * maximum is exact; exp sums in 16 partials by key index mod 16; out = sum over keys in rising order, then one
- * multiplication by 1/sum. */
+/* Attention of `count` queries that share one key/value head, over a cache in blocks of 64 positions (kv.h). Each block
+ * is a softmax of its own, whose part is then folded into what the blocks before it gave, in rising order; so it does
+ * not matter who computes a block, nor when.
+ *   part    score = sum over d in rising order, capped, minus its distance; top = the largest score of the seen keys
+ *           (exact); weight = nigh_weightf(score - top), sums in 16 partials by key mod 16; row = sum of weight * value
+ *           over the seen keys in rising order
+ *   fold    new top = the larger; keep = nigh_weightf(old top - new top);
+ *           add = nigh_weightf(top of the part - new top);
+ *           sum = sum * keep + sum of the part * add; out = out * keep + row * add
+ * A block of which a query sees nothing leaves it as it was. The end is one multiplication of out by 1 / sum. */
 typedef struct {
     size_t count;                   /* queries: several heads of a group, several tokens             */
-    size_t head_dim;                /* a multiple of 8 is fast, any is right                         */
+    size_t head_dim;                /* a multiple of 16 is fast, any is right                        */
     const float *const *q;          /* [count] -> [head_dim], already scaled                         */
     float *const *out;              /* [count] -> [head_dim]                                         */
     const uint32_t *begin, *end;    /* [count]: keys begin..end-1 are seen, begin < end              */
     const uint32_t *pos;            /* [count]: the query's own position (for alibi)                 */
     const float *slope;             /* [count] alibi slope: score -= slope * |pos - key|; or NULL    */
     float softcap;                  /* 0: none; else score = c * tanh(score / c), before alibi       */
-    const float *k;                 /* [ceil(keys/16)][head_dim][16]: keys in groups of 16           */
-    const float *v;                 /* [keys][v_stride]                                              */
-    size_t v_stride;
-    float *scratch;                 /* count * (16-rounded largest end) floats                       */
+    nigh_type type;                 /* of the cache: F32, F16 or Q8_0                                */
+    const uint8_t *blocks;          /* block 0 of this head, 64-byte aligned                         */
+    size_t block_stride;            /* bytes from one block to the next, a multiple of 64            */
+    float *scratch;                 /* nigh_attn_scratch(count, head_dim) floats, 64-byte aligned    */
 } nigh_attn;
+
+/* A part: tops, sums (each padded to 16; sum 0: nothing seen), then the rows [count][head_dim]. A state: tops, sums. */
+static inline size_t nigh_attn_padded(size_t count) { return nigh_round_up(count, 16); }
+static inline size_t nigh_attn_part(size_t count, size_t head_dim) {
+    return nigh_round_up(2 * nigh_attn_padded(count) + count * head_dim, 16);
+}
+static inline size_t nigh_attn_scratch(size_t count, size_t head_dim) {
+    return NIGH_KV_BLOCK * (2 * head_dim + nigh_attn_padded(count));
+}
 
 typedef struct nigh_kernels {
     const char *name;               /* a word of nigh_cpu_parse                                      */
@@ -113,7 +131,10 @@ typedef struct nigh_kernels {
     /* Rotates the first 2 * half values of one head. cos, sin: [half].
      * adjacent: pairs (2i, 2i+1) (llama); else (i, i + half) (all others). */
     void (*rope)(float *x, const float *cos, const float *sin, size_t half, bool adjacent);
-    void (*attend)(const nigh_attn *a);
+    /* The part of one block; what the rows of queries that see nothing of it hold does not matter. */
+    void (*attend)(const nigh_attn *a, size_t block, float *part);
+    /* Folds a part into out and the state [2][padded count]; before the first block: tops -infinity, sums 0, out 0. */
+    void (*fold)(const nigh_attn *a, const float *part, float *state);
 } nigh_kernels;
 
 unsigned nigh_cpu_detect(void);                                      /* flags of this processor       */

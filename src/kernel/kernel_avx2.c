@@ -36,8 +36,31 @@ static inline __m256 bf16_to_floats(const uint8_t *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 static inline v16 v16_load_bf16(const uint8_t *p) { return (v16){ bf16_to_floats(p), bf16_to_floats(p + 16) }; }
+static inline __m256 i8_to_floats(const uint8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
+static inline v16 v16_load_i8(const uint8_t *p) { return (v16){ i8_to_floats(p), i8_to_floats(p + 8) }; }
+static inline v16 v16_sub(v16 x, v16 y) { return (v16){ _mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b) }; }
+static inline v16 v16_max(v16 x, v16 y) { return (v16){ _mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b) }; }
+static inline __m256 raise(__m256 p, __m256 n) {
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(n), 23)));
+}
+static inline v16 v16_raise(v16 p, v16 n) { return (v16){ raise(p.a, n.a), raise(p.b, n.b) }; }
+static inline float v16_top(v16 v) {
+    __m256 a = _mm256_max_ps(v.a, v.b);
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+static inline float v16_sum(v16 v) {
+    __m256 a = _mm256_add_ps(v.a, v.b);
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
 
-enum { LANES_TOKENS = 4, LANES_KEYS = 2, LANES_VALUES = 2 };
+enum { LANES_TOKENS = 4, LANES_KEYS = 2, LANES_VALUES = 2, LANES_DIRECT = 4 };
 #define LANES_QUERIES 2
 #include "kernel/kernel_lanes.h"
 

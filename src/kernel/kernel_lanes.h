@@ -1,11 +1,21 @@
 /* kernel_lanes.h - products with f32, f16 and bf16 weights, and attention, for any machine with vectors.
  *
  * Included by the files of the instruction sets after they have defined v16, sixteen f32 lanes, and its operations
- * (v16_zero, v16_load, v16_store, v16_set1, v16_add, v16_mul, v16_load_f16, v16_load_bf16), and three sizes:
+ *
+ *     v16_zero, v16_load, v16_store, v16_set1, v16_add, v16_sub, v16_mul
+ *     v16_max             a > b ? a : b, so b when one is NaN
+ *     v16_load_f16, v16_load_bf16, v16_load_i8    from a const uint8_t *; i8: signed bytes
+ *     v16_top, v16_sum    one float: the largest of the lanes (a NaN may be passed over); their sum as a tree: lanes
+ *                         8 apart, then 4, 2, 1
+ *     v16_raise(p, n)     the bits of p + (the bits of n << 23), as integers
+ *
+ * and these sizes:
  *
  *     LANES_TOKENS    tokens of a product that share a row of weights in registers
  *     LANES_QUERIES   queries of attention that share keys and values in registers (1..4)
- *     LANES_KEYS      blocks of 16 keys that are multiplied at once
+ *     LANES_KEYS      groups of 16 keys that are multiplied at once (1..4)
+ *     LANES_VALUES    groups of 16 values of the head that are added up at once (1..4)
+ *     LANES_DIRECT    queries up to which keys and values are not unpacked to f32 first
  *
  * A lane is always one output of its own: a weight row, a key, or one value of the head. Each adds its terms in
  * rising order, multiply then add, as kernel_ref.c does; several sums run side by side to hide the latency. */
@@ -67,147 +77,257 @@ static void lanes_matmul_float(const nigh_mat *m, const nigh_acts *a, float *out
     else float_matmul(NIGH_TYPE_BF16, m, a, out, stride, begin, end);
 }
 
-/* ---- attention ---- */
+/* ---- attention: one block of 64 keys ---- */
 
-/* A run of queries that are worked on together; all of them point into the same keys and values. */
+enum { KEY_GROUPS = NIGH_KV_BLOCK / 16 };
+
+/* A run of queries that are worked on together, and the keys and values as they are read: from the cache as it is, or
+ * unpacked to f32, which pays when more queries need them than registers hold. */
 typedef struct {
     const nigh_attn *a;
-    size_t first, stride;               /* first query; floats between the scores of two queries */
+    const uint8_t *k, *v;
+    size_t base, first;                 /* position of key 0 of the block; the first query of the run */
+    float *part;
 } query_tile;
 
-ALWAYS float *scores_at(const query_tile *t, size_t i) { return t->a->scratch + (t->first + i) * t->stride; }
+ALWAYS float *weights_at(const query_tile *t, size_t i) {
+    return t->a->scratch + NIGH_KV_BLOCK * (2 * t->a->head_dim + t->first + i);
+}
+ALWAYS float *row_at(const query_tile *t, size_t i) {
+    return t->part + 2 * nigh_attn_padded(t->a->count) + (t->first + i) * t->a->head_dim;
+}
+/* The keys of the block that query i of the tile sees: lo..hi-1; none when lo >= hi. */
+ALWAYS size_t low_of(const query_tile *t, size_t i) {
+    return nigh_max(t->a->begin[t->first + i], t->base) - t->base;
+}
+ALWAYS size_t high_of(const query_tile *t, size_t i) {
+    size_t end = nigh_max(t->a->end[t->first + i], t->base);
+    return nigh_min(end - t->base, NIGH_KV_BLOCK);
+}
 
-/* Scores of `queries` queries with `blocks` blocks of 16 keys from block `at` on. */
-ALWAYS void score_blocks(const query_tile *t, size_t queries, size_t at, size_t blocks) {
-    size_t dims = t->a->head_dim;
-    const float *k = t->a->k + at * dims * 16;
+ALWAYS const float *scales_in(const uint8_t *half, size_t dims) {
+    return (const float *)(const void *)(half + NIGH_KV_BLOCK * dims);
+}
+/* Sixteen stored values from index `at` on. */
+ALWAYS v16 load_stored(nigh_type type, const uint8_t *half, size_t at, v16 scale) {
+    if (type == NIGH_TYPE_F32) return v16_load((const float *)(const void *)half + at);
+    return type == NIGH_TYPE_F16 ? v16_load_f16(half + 2 * at) : v16_mul(v16_load_i8(half + at), scale);
+}
+/* Sixteen values of one key's value, from d on. */
+ALWAYS v16 load_value(nigh_type type, const uint8_t *v, size_t dims, size_t key, size_t d) {
+    v16 scale = v16_zero();
+    if (type == NIGH_TYPE_Q8_0) scale = v16_set1(scales_in(v, dims)[key * (dims / NIGH_KV_SPAN) + d / NIGH_KV_SPAN]);
+    return load_stored(type, v, key * dims + d, scale);
+}
+
+/* Scores of `queries` queries with `groups` groups of 16 keys from group `at` on. */
+ALWAYS void score_groups(nigh_type type, const query_tile *t, size_t queries, size_t at, size_t groups) {
+    size_t dims = t->a->head_dim, span = type == NIGH_TYPE_Q8_0 ? NIGH_KV_SPAN : dims;
     const float *const *q = t->a->q + t->first;
     UNSET v16 acc[4][LANES_KEYS];
     for (size_t i = 0; i < queries; i++)
-        for (size_t b = 0; b < blocks; b++) acc[i][b] = v16_zero();
-    for (size_t d = 0; d < dims; d++) {
-        UNSET v16 key[LANES_KEYS];
-        for (size_t b = 0; b < blocks; b++) key[b] = v16_load(k + (b * dims + d) * 16);
-        for (size_t i = 0; i < queries; i++)
-            for (size_t b = 0; b < blocks; b++) acc[i][b] = v16_add(acc[i][b], v16_mul(v16_set1(q[i][d]), key[b]));
-    }
-    for (size_t i = 0; i < queries; i++)
-        for (size_t b = 0; b < blocks; b++) v16_store(scores_at(t, i) + (at + b) * 16, acc[i][b]);
-}
-
-ALWAYS void score_tile(const query_tile *t, size_t queries, size_t begin, size_t end) {
-    size_t at = begin / 16, last = (end + 15) / 16;
-    for (; at + LANES_KEYS <= last; at += LANES_KEYS) score_blocks(t, queries, at, LANES_KEYS);
-    for (; at < last; at++) score_blocks(t, queries, at, 1);
-}
-
-/* Cap, distance, softmax without its division. Keys outside begin..end get weight 0 in their block of 16, so that
- * whole blocks can be added: a sum of numbers that are not negative does not change when 0 is added.
- * Returns the sum. */
-static float weigh_keys(const nigh_attn *a, size_t i, float *score) {
-    size_t begin = a->begin[i], end = a->end[i];
-    if (a->softcap != 0.0f) loops_softcap(score + begin, a->softcap, end - begin);
-    if (a->slope)
-        for (size_t key = begin; key < end; key++)
-            score[key] -= a->slope[i] * (float)(a->pos[i] > key ? a->pos[i] - key : key - a->pos[i]);
-    exp_from(score + begin, end - begin, largest_of(score + begin, end - begin));
-    size_t low = begin & ~(size_t)15, high = nigh_round_up(end, 16);
-    memset(score + low, 0, (begin - low) * sizeof *score);
-    memset(score + end, 0, (high - end) * sizeof *score);
-    return sum_of(score + low, high - low);
-}
-
-/* out[i][d..] += score * v for `chunks` * 16 values of the head and keys begin..end-1. */
-ALWAYS void value_chunks(const query_tile *t, size_t queries, size_t begin, size_t end, size_t d, size_t chunks) {
-    const nigh_attn *a = t->a;
-    UNSET v16 acc[4][4];
-    for (size_t i = 0; i < queries; i++)
-        for (size_t c = 0; c < chunks; c++) acc[i][c] = v16_load(a->out[t->first + i] + d + 16 * c);
-    const float *v = a->v + begin * a->v_stride + d, *score = scores_at(t, 0);
-    for (size_t key = begin; key < end; key++, v += a->v_stride) {
-        UNSET v16 value[4];
-        for (size_t c = 0; c < chunks; c++) value[c] = v16_load(v + 16 * c);
-        for (size_t i = 0; i < queries; i++) {
-            v16 weight = v16_set1(score[i * t->stride + key]);
-            for (size_t c = 0; c < chunks; c++) acc[i][c] = v16_add(acc[i][c], v16_mul(weight, value[c]));
+        for (size_t g = 0; g < groups; g++) acc[i][g] = v16_zero();
+    for (size_t first = 0; first < dims; first += span) {
+        UNSET v16 scale[LANES_KEYS], key[LANES_KEYS];
+        for (size_t g = 0; g < groups; g++)
+            scale[g] = type == NIGH_TYPE_Q8_0 ? v16_load(scales_in(t->k, dims) + ((at + g) * dims + first) / 2)
+                                              : v16_zero();
+        for (size_t d = first; d < first + span; d++) {
+            for (size_t g = 0; g < groups; g++) key[g] = load_stored(type, t->k, ((at + g) * dims + d) * 16, scale[g]);
+            for (size_t i = 0; i < queries; i++)
+                for (size_t g = 0; g < groups; g++) acc[i][g] = v16_add(acc[i][g], v16_mul(v16_set1(q[i][d]), key[g]));
         }
     }
     for (size_t i = 0; i < queries; i++)
-        for (size_t c = 0; c < chunks; c++) v16_store(a->out[t->first + i] + d + 16 * c, acc[i][c]);
+        for (size_t g = 0; g < groups; g++) v16_store(weights_at(t, i) + (at + g) * 16, acc[i][g]);
 }
 
-ALWAYS void value_keys(const query_tile *t, size_t queries, size_t begin, size_t end) {
+/* nigh_weightf of 16 values. */
+ALWAYS v16 weights_of(v16 x) {
+    const v16 magic = v16_set1(12582912.0f);
+    v16 t = v16_max(v16_set1(-100.0f), v16_mul(x, v16_set1(1.44269504f)));
+    v16 shifted = v16_add(t, magic), f = v16_sub(t, v16_sub(shifted, magic));
+    v16 p = v16_add(v16_mul(f, v16_set1(0.00111255073f)), v16_set1(0.00966628268f));
+    p = v16_add(v16_mul(p, f), v16_set1(0.0555740036f));
+    p = v16_add(v16_mul(p, f), v16_set1(0.240223512f));
+    p = v16_add(v16_mul(p, f), v16_set1(0.693142831f));
+    p = v16_add(v16_mul(p, f), v16_set1(1.0f));
+    return v16_raise(p, shifted);
+}
+
+static void cap_and_distance(const query_tile *t, size_t i, size_t lo, size_t hi) {
     const nigh_attn *a = t->a;
-    size_t d = 0;
-    if (begin >= end) return;
-    for (; d + 16 * LANES_VALUES <= a->head_dim; d += 16 * LANES_VALUES)
-        value_chunks(t, queries, begin, end, d, LANES_VALUES);
-    for (; d + 16 <= a->head_dim; d += 16) value_chunks(t, queries, begin, end, d, 1);
-    if (d == a->head_dim) return;
+    size_t n = t->first + i;
+    float *w = weights_at(t, i);
+    if (a->softcap != 0.0f) loops_softcap(w + lo, a->softcap, hi - lo);
+    for (size_t key = lo; a->slope && key < hi; key++) {
+        size_t pos = t->base + key;
+        w[key] -= a->slope[n] * (float)(a->pos[n] > pos ? a->pos[n] - pos : pos - a->pos[n]);
+    }
+}
+
+static void fill(float *w, size_t lo, size_t hi, float value) {
+    for (size_t key = 0; key < lo; key++) w[key] = value;
+    for (size_t key = hi; key < NIGH_KV_BLOCK; key++) w[key] = value;
+}
+
+/* Softmax without its division, over the whole block; keys outside lo..hi-1 get weight 0, and a sum of numbers that are
+ * not negative does not change when 0 is added. */
+ALWAYS void weigh_keys(const query_tile *t, size_t i) {
+    size_t lo = low_of(t, i), hi = high_of(t, i), n = t->first + i;
+    float *w = weights_at(t, i);
+    bool whole = hi - lo == NIGH_KV_BLOCK;
+    if (t->a->softcap != 0.0f || t->a->slope) cap_and_distance(t, i, lo, hi);
+    if (!whole) fill(w, lo, hi, -__builtin_inff());
+    UNSET v16 x[KEY_GROUPS];
+    UNROLL for (size_t g = 0; g < KEY_GROUPS; g++) x[g] = v16_load(w + 16 * g);
+    float top = v16_top(v16_max(v16_max(x[0], x[1]), v16_max(x[2], x[3])));
+    v16 by = v16_set1(top);
+    UNROLL for (size_t g = 0; g < KEY_GROUPS; g++) v16_store(w + 16 * g, x[g] = weights_of(v16_sub(x[g], by)));
+    if (!whole) {
+        fill(w, lo, hi, 0.0f);
+        UNROLL for (size_t g = 0; g < KEY_GROUPS; g++) x[g] = v16_load(w + 16 * g);
+    }
+    t->part[n] = top;
+    t->part[nigh_attn_padded(t->a->count) + n] =
+        v16_sum(v16_add(v16_add(v16_add(x[0], x[1]), x[2]), x[3]));
+}
+
+ALWAYS void score_tile(nigh_type type, const query_tile *t, size_t queries) {
+    size_t lo = NIGH_KV_BLOCK, hi = 0;
+    for (size_t i = 0; i < queries; i++) {
+        if (low_of(t, i) >= high_of(t, i)) continue;
+        lo = nigh_min(lo, low_of(t, i));
+        hi = nigh_max(hi, high_of(t, i));
+    }
+    size_t at = lo / 16, last = (hi + 15) / 16;
+    for (; at + LANES_KEYS <= last; at += LANES_KEYS) score_groups(type, t, queries, at, LANES_KEYS);
+    for (; at < last; at++) score_groups(type, t, queries, at, 1);
     for (size_t i = 0; i < queries; i++)
-        for (size_t key = begin; key < end; key++)
-            for (size_t rest = d; rest < a->head_dim; rest++)
-                a->out[t->first + i][rest] += scores_at(t, i)[key] * a->v[key * a->v_stride + rest];
+        if (low_of(t, i) < high_of(t, i)) weigh_keys(t, i);
+}
+
+/* row[i][d..] (from 0 when fresh) += weight * v for `chunks` * 16 values of the head and keys lo..hi-1. */
+ALWAYS void value_chunks(nigh_type type, const query_tile *t, size_t queries, size_t lo, size_t hi, size_t d,
+                         size_t chunks, bool fresh) {
+    size_t dims = t->a->head_dim;
+    const float *weight = weights_at(t, 0);
+    UNSET v16 acc[4][4];
+    for (size_t i = 0; i < queries; i++)
+        for (size_t c = 0; c < chunks; c++) acc[i][c] = fresh ? v16_zero() : v16_load(row_at(t, i) + d + 16 * c);
+    for (size_t key = lo; key < hi; key++) {
+        UNSET v16 value[4];
+        for (size_t c = 0; c < chunks; c++) value[c] = load_value(type, t->v, dims, key, d + 16 * c);
+        for (size_t i = 0; i < queries; i++) {
+            v16 by = v16_set1(weight[i * NIGH_KV_BLOCK + key]);
+            for (size_t c = 0; c < chunks; c++) acc[i][c] = v16_add(acc[i][c], v16_mul(by, value[c]));
+        }
+    }
+    for (size_t i = 0; i < queries; i++)
+        for (size_t c = 0; c < chunks; c++) v16_store(row_at(t, i) + d + 16 * c, acc[i][c]);
+}
+
+ALWAYS void value_keys(nigh_type type, const query_tile *t, size_t queries, size_t lo, size_t hi, bool fresh) {
+    size_t d = 0, dims = t->a->head_dim;
+    for (; d + 16 * LANES_VALUES <= dims; d += 16 * LANES_VALUES)
+        value_chunks(type, t, queries, lo, hi, d, LANES_VALUES, fresh);
+    for (; d + 16 <= dims; d += 16) value_chunks(type, t, queries, lo, hi, d, 1, fresh);
+    if (d == dims) return;
+    const uint8_t *block = t->v - nigh_kv_half_bytes(type, dims);
+    for (size_t i = 0; i < queries; i++) {
+        float *row = row_at(t, i);
+        if (fresh) memset(row + d, 0, (dims - d) * sizeof *row);
+        for (size_t key = lo; key < hi; key++)
+            for (size_t rest = d; rest < dims; rest++)
+                row[rest] += weights_at(t, i)[key] * nigh_kv_value(type, block, dims, key, rest);
+    }
 }
 
 /* Keys that all queries of the tile see are added together; those before and after, query by query. A key that a query
  * does not see may hold anything, a NaN too, so it is never multiplied by 0. */
-ALWAYS void value_tile(const query_tile *t, size_t queries) {
-    const nigh_attn *a = t->a;
-    size_t begin = a->begin[t->first], end = a->end[t->first];
+ALWAYS void value_tile(nigh_type type, const query_tile *t, size_t queries) {
+    size_t lo = low_of(t, 0), hi = high_of(t, 0), least = lo, most = hi;
     for (size_t i = 1; i < queries; i++) {
-        begin = nigh_max(begin, a->begin[t->first + i]);
-        end = nigh_min(end, a->end[t->first + i]);
+        lo = nigh_max(lo, low_of(t, i));
+        hi = nigh_min(hi, high_of(t, i));
+        least = nigh_min(least, low_of(t, i));
+        most = nigh_max(most, high_of(t, i));
     }
-    if (begin > end) begin = end;
-    for (size_t i = 0; i < queries; i++) {
-        query_tile one = { a, t->first + i, t->stride };
-        value_keys(&one, 1, a->begin[t->first + i], nigh_min(begin, a->end[t->first + i]));
+    if (lo >= hi) lo = hi;
+    bool before = least < lo;
+    for (size_t i = 0; before && i < queries; i++) {
+        query_tile one = *t;
+        one.first += i;
+        value_keys(type, &one, 1, low_of(t, i), nigh_min(lo, high_of(t, i)), true);
     }
-    value_keys(t, queries, begin, end);
-    for (size_t i = 0; i < queries; i++) {
-        query_tile one = { a, t->first + i, t->stride };
-        value_keys(&one, 1, nigh_max(end, a->begin[t->first + i]), a->end[t->first + i]);
+    if (before) value_keys(type, t, queries, lo, hi, false);
+    else value_keys(type, t, queries, lo, hi, true);
+    for (size_t i = 0; most > hi && i < queries; i++) {
+        query_tile one = *t;
+        one.first += i;
+        value_keys(type, &one, 1, nigh_max(hi, low_of(t, i)), high_of(t, i), false);
     }
 }
 
-ALWAYS void attend_tile(const query_tile *t, size_t queries) {
-    const nigh_attn *a = t->a;
-    size_t begin = SIZE_MAX, end = 0;
-    float sum[4];
-    for (size_t i = 0; i < queries; i++) {
-        begin = nigh_min(begin, a->begin[t->first + i]);
-        end = nigh_max(end, a->end[t->first + i]);
-    }
-    score_tile(t, queries, begin, end);
-    for (size_t i = 0; i < queries; i++) {
-        sum[i] = weigh_keys(a, t->first + i, scores_at(t, i));
-        memset(a->out[t->first + i], 0, a->head_dim * sizeof(float));
-    }
-    value_tile(t, queries);
-    for (size_t i = 0; i < queries; i++) loops_scale(a->out[t->first + i], 1.0f / sum[i], a->head_dim);
+ALWAYS void attend_type(nigh_type type, query_tile t) {
+    size_t count = t.a->count, rest = count % LANES_QUERIES;
+    for (t.first = 0; t.first + LANES_QUERIES <= count; t.first += LANES_QUERIES) score_tile(type, &t, LANES_QUERIES);
+    if (rest == 1) score_tile(type, &t, 1);
+    if (LANES_QUERIES > 2 && rest == 2) score_tile(type, &t, 2);
+    if (LANES_QUERIES > 3 && rest == 3) score_tile(type, &t, 3);
+    for (t.first = 0; t.first + LANES_QUERIES <= count; t.first += LANES_QUERIES) value_tile(type, &t, LANES_QUERIES);
+    if (rest == 1) value_tile(type, &t, 1);
+    if (LANES_QUERIES > 2 && rest == 2) value_tile(type, &t, 2);
+    if (LANES_QUERIES > 3 && rest == 3) value_tile(type, &t, 3);
 }
 
-static void attend_1(const query_tile *t) { attend_tile(t, 1); }
-static void attend_2(const query_tile *t) { attend_tile(t, 2); }
-#if LANES_QUERIES == 4
-static void attend_3(const query_tile *t) { attend_tile(t, 3); }
-static void attend_4(const query_tile *t) { attend_tile(t, 4); }
-#endif
-
-static void lanes_attend(const nigh_attn *a) {
-    query_tile t = { a, 0, 0 };
-    for (size_t i = 0; i < a->count; i++) t.stride = nigh_max(t.stride, nigh_round_up(a->end[i], 16));
-    while (t.first < a->count) {
-        size_t left = nigh_min(a->count - t.first, LANES_QUERIES);
-        switch (left) {
-        case 1: attend_1(&t); break;
-#if LANES_QUERIES == 4
-        case 3: attend_3(&t); break;
-        case 4: attend_4(&t); break;
-#endif
-        default: attend_2(&t); break;
+/* The keys lo..hi-1 of a block as f32, in the scratch. */
+ALWAYS void unpack(nigh_type type, query_tile *t, size_t lo, size_t hi) {
+    size_t dims = t->a->head_dim, d;
+    float *k = t->a->scratch, *v = k + NIGH_KV_BLOCK * dims;
+    for (size_t g = lo / 16; g < (hi + 15) / 16; g++)
+        for (d = 0; d < dims; d++) {
+            size_t at = (g * dims + d) * 16;
+            v16 scale = v16_zero();
+            if (type == NIGH_TYPE_Q8_0)
+                scale = v16_load(scales_in(t->k, dims) + (g * dims + d / NIGH_KV_SPAN * NIGH_KV_SPAN) / 2);
+            v16_store(k + at, load_stored(type, t->k, at, scale));
         }
-        t.first += left;
+    for (size_t key = lo; key < hi; key++) {
+        for (d = 0; d + 16 <= dims; d += 16) v16_store(v + key * dims + d, load_value(type, t->v, dims, key, d));
+        for (; d < dims; d++) v[key * dims + d] = nigh_kv_value(type, t->k, dims, key, d);
     }
+    t->k = (const uint8_t *)k;
+    t->v = (const uint8_t *)v;
+}
+
+static void attend_f32(query_tile t) { attend_type(NIGH_TYPE_F32, t); }
+
+static void attend_f16(query_tile t, size_t lo, size_t hi) {
+    if (t.a->count <= LANES_DIRECT) { attend_type(NIGH_TYPE_F16, t); return; }
+    unpack(NIGH_TYPE_F16, &t, lo, hi);
+    attend_f32(t);
+}
+
+static void attend_q8_0(query_tile t, size_t lo, size_t hi) {
+    if (t.a->count <= LANES_DIRECT) { attend_type(NIGH_TYPE_Q8_0, t); return; }
+    unpack(NIGH_TYPE_Q8_0, &t, lo, hi);
+    attend_f32(t);
+}
+
+static void lanes_attend(const nigh_attn *a, size_t block, float *part) {
+    size_t padded = nigh_attn_padded(a->count), lo = NIGH_KV_BLOCK, hi = 0;
+    const uint8_t *k = a->blocks + block * a->block_stride;
+    query_tile t = { a, k, k + nigh_kv_half_bytes(a->type, a->head_dim), block * NIGH_KV_BLOCK, 0, part };
+    for (size_t i = 0; i < padded; i++) part[i] = -__builtin_inff();
+    memset(part + padded, 0, padded * sizeof *part);
+    for (size_t i = 0; i < a->count; i++) {
+        if (low_of(&t, i) >= high_of(&t, i)) continue;
+        lo = nigh_min(lo, low_of(&t, i));
+        hi = nigh_max(hi, high_of(&t, i));
+    }
+    if (lo >= hi) return;
+    if (a->type == NIGH_TYPE_F32) attend_f32(t);
+    else if (a->type == NIGH_TYPE_F16) attend_f16(t, lo, hi);
+    else attend_q8_0(t, lo, hi);
 }

@@ -154,6 +154,29 @@ static void loops_quantize(const nigh_acts *a, size_t begin, size_t end) {
     loops_quantize_blocks(a, begin, end, 0, a->cols / NIGH_BLOCK);
 }
 
+/* Sixteen queries at a time: what to multiply by, then their rows. A sum of 0 says that nothing was seen. */
+static void loops_fold(const nigh_attn *a, const float *part, float *state) {
+    size_t padded = nigh_attn_padded(a->count), dims = a->head_dim;
+    for (size_t first = 0; first < padded; first += 16) {
+        float *top = state + first, *sum = top + padded, keep[16], add[16];
+        const float *part_top = part + first, *part_sum = part_top + padded;
+        for (size_t i = 0; i < 16; i++) {
+            float best = part_top[i] > top[i] ? part_top[i] : top[i];
+            keep[i] = nigh_weightf(top[i] - best);
+            add[i] = nigh_weightf(part_top[i] - best);
+            float both = sum[i] * keep[i] + part_sum[i] * add[i];
+            top[i] = part_sum[i] != 0.0f ? best : top[i];
+            sum[i] = part_sum[i] != 0.0f ? both : sum[i];
+        }
+        for (size_t i = 0; i < 16 && first + i < a->count; i++) {
+            const float *row = part + 2 * padded + (first + i) * dims;
+            float *out = a->out[first + i], old = keep[i], by = add[i];
+            if (part_sum[i] == 0.0f) continue;
+            for (size_t d = 0; d < dims; d++) out[d] = out[d] * old + row[d] * by;
+        }
+    }
+}
+
 static void loops_fill(nigh_kernels *k) {
     k->quantize = loops_quantize;
     k->quantize_blocks = loops_quantize_blocks;
@@ -167,4 +190,5 @@ static void loops_fill(nigh_kernels *k) {
     k->softcap = loops_softcap;
     k->softmax = loops_softmax;
     k->rope = loops_rope;
+    k->fold = loops_fold;
 }

@@ -57,8 +57,45 @@ static inline v16 v16_load_bf16(const uint8_t *p) {
     for (int i = 0; i < 4; i++) v.r[i] = bf16_to_floats(p + 8 * i);
     return v;
 }
+static inline v16 v16_load_i8(const uint8_t *p) {
+    v16 v;
+    int8x16_t bytes = vreinterpretq_s8_u8(vld1q_u8(p));
+    int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
+    v.r[0] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(low)));
+    v.r[1] = vcvtq_f32_s32(vmovl_high_s16(low));
+    v.r[2] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(high)));
+    v.r[3] = vcvtq_f32_s32(vmovl_high_s16(high));
+    return v;
+}
+static inline v16 v16_sub(v16 a, v16 b) {
+    for (int i = 0; i < 4; i++) a.r[i] = vsubq_f32(a.r[i], b.r[i]);
+    return a;
+}
+/* A comparison and a choice: vmaxq gives NaN where one is NaN. */
+static inline float32x4_t larger(float32x4_t a, float32x4_t b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+static inline v16 v16_max(v16 a, v16 b) {
+    for (int i = 0; i < 4; i++) a.r[i] = larger(a.r[i], b.r[i]);
+    return a;
+}
+static inline v16 v16_raise(v16 p, v16 n) {
+    for (int i = 0; i < 4; i++) {
+        int32x4_t by = vshlq_n_s32(vreinterpretq_s32_f32(n.r[i]), 23);
+        p.r[i] = vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p.r[i]), by));
+    }
+    return p;
+}
+static inline float v16_top(v16 v) {
+    float32x4_t a = larger(larger(v.r[0], v.r[2]), larger(v.r[1], v.r[3]));
+    a = larger(a, vextq_f32(a, a, 2));
+    return vgetq_lane_f32(larger(a, vextq_f32(a, a, 1)), 0);
+}
+static inline float v16_sum(v16 v) {
+    float32x4_t a = vaddq_f32(vaddq_f32(v.r[0], v.r[2]), vaddq_f32(v.r[1], v.r[3]));
+    a = vaddq_f32(a, vextq_f32(a, a, 2));
+    return vgetq_lane_f32(vaddq_f32(a, vextq_f32(a, a, 1)), 0);
+}
 
-enum { LANES_TOKENS = 4, LANES_KEYS = 1, LANES_VALUES = 1 };
+enum { LANES_TOKENS = 4, LANES_KEYS = 1, LANES_VALUES = 1, LANES_DIRECT = 4 };
 #define LANES_QUERIES 4
 #include "kernel/kernel_lanes.h"
 

@@ -78,36 +78,53 @@ static void ref_matmul(const nigh_mat *m, const nigh_acts *a, float *out, size_t
     }
 }
 
-/* ---- attention ---- */
+/* ---- attention: one block of 64 keys ---- */
 
-/* score[key] for begin..end-1: the product with each key, capped, with its distance. */
-static void scores_of(const nigh_attn *a, size_t i, float *score) {
-    const float *q = a->q[i];
-    for (size_t key = a->begin[i]; key < a->end[i]; key++) {
-        const float *k = a->k + key / 16 * 16 * a->head_dim + key % 16;
-        float s = 0.0f;
-        for (size_t d = 0; d < a->head_dim; d++) s += q[d] * k[d * 16];
-        if (a->softcap != 0.0f) s = a->softcap * nigh_tanhf(s / a->softcap);
-        if (a->slope) s -= a->slope[i] * (float)(a->pos[i] > key ? a->pos[i] - key : key - a->pos[i]);
-        score[key] = s;
+/* The keys lo..hi-1 of a block that the query sees; none when lo >= hi. */
+typedef struct { size_t lo, hi; } range;
+
+static range seen(const nigh_attn *a, size_t i, size_t block) {
+    size_t first = block * NIGH_KV_BLOCK, begin = nigh_max(a->begin[i], first), end = nigh_max(a->end[i], first);
+    return (range){ begin - first, nigh_min(end - first, NIGH_KV_BLOCK) };
+}
+
+/* score[key]: the product with each key of the block, [dims][64], capped, with its distance. */
+static void scores_of(const nigh_attn *a, size_t i, size_t block, range r, const float *keys, float *score) {
+    memset(score, 0, NIGH_KV_BLOCK * sizeof *score);
+    for (size_t d = 0; d < a->head_dim; d++)
+        for (size_t key = 0; key < NIGH_KV_BLOCK; key++) score[key] += a->q[i][d] * keys[d * NIGH_KV_BLOCK + key];
+    for (size_t key = r.lo; key < r.hi; key++) {
+        size_t pos = block * NIGH_KV_BLOCK + key;
+        if (a->softcap != 0.0f) score[key] = a->softcap * nigh_tanhf(score[key] / a->softcap);
+        if (a->slope) score[key] -= a->slope[i] * (float)(a->pos[i] > pos ? a->pos[i] - pos : pos - a->pos[i]);
     }
 }
 
-static void ref_attend(const nigh_attn *a) {
-    float *score = a->scratch;
-    for (size_t i = 0; i < a->count; i++) {
-        size_t begin = a->begin[i], end = a->end[i];
-        float partial[16] = { 0 }, *out = a->out[i];
-        scores_of(a, i, score);
-        float top = largest_of(score + begin, end - begin);
-        for (size_t key = begin; key < end; key++) {
-            score[key] = nigh_expf(score[key] - top);
-            partial[key % 16] += score[key];
+static void ref_attend(const nigh_attn *a, size_t block, float *part) {
+    size_t dims = a->head_dim, padded = nigh_attn_padded(a->count);
+    const uint8_t *kv = a->blocks + block * a->block_stride;
+    float *top = part, *sum = part + padded, *keys = a->scratch, *values = keys + NIGH_KV_BLOCK * dims;
+    float weight[NIGH_KV_BLOCK];
+    for (size_t key = 0; key < NIGH_KV_BLOCK; key++)
+        for (size_t d = 0; d < dims; d++) {
+            keys[d * NIGH_KV_BLOCK + key] = nigh_kv_key(a->type, kv, dims, key, d);
+            values[key * dims + d] = nigh_kv_value(a->type, kv, dims, key, d);
         }
-        for (size_t d = 0; d < a->head_dim; d++) out[d] = 0.0f;
-        for (size_t key = begin; key < end; key++)
-            for (size_t d = 0; d < a->head_dim; d++) out[d] += score[key] * a->v[key * a->v_stride + d];
-        loops_scale(out, 1.0f / tree_sum(partial), a->head_dim);
+    memset(sum, 0, padded * sizeof *sum);
+    for (size_t i = 0; i < padded; i++) top[i] = -__builtin_inff();
+    for (size_t i = 0; i < a->count; i++) {
+        float partial[16] = { 0 }, *row = part + 2 * padded + i * dims;
+        range r = seen(a, i, block);
+        if (r.lo >= r.hi) continue;
+        scores_of(a, i, block, r, keys, weight);
+        top[i] = largest_of(weight + r.lo, r.hi - r.lo);
+        memset(row, 0, dims * sizeof *row);
+        for (size_t key = r.lo; key < r.hi; key++) {
+            weight[key] = nigh_weightf(weight[key] - top[i]);
+            partial[key % 16] += weight[key];
+            for (size_t d = 0; d < dims; d++) row[d] += weight[key] * values[key * dims + d];
+        }
+        sum[i] = tree_sum(partial);
     }
 }
 

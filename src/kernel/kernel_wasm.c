@@ -58,8 +58,29 @@ static inline v128_t halves_to_floats(const uint8_t *p) {
 static inline v16 v16_load_f16(const uint8_t *p) { return EACH(HALF); }
 #define BRAIN(i) wasm_i32x4_shl(wasm_u32x4_load16x4(p + 8 * (i)), 16)
 static inline v16 v16_load_bf16(const uint8_t *p) { return EACH(BRAIN); }
+static inline v128_t bytes_to_floats(const uint8_t *p) {
+    return wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(p))));
+}
+#define BYTES(i) bytes_to_floats(p + 4 * (i))
+static inline v16 v16_load_i8(const uint8_t *p) { return EACH(BYTES); }
+#define SUB(i) wasm_f32x4_sub(a.p[i], b.p[i])
+static inline v16 v16_sub(v16 a, v16 b) { return EACH(SUB); }
+#define LARGER(i) wasm_f32x4_pmax(b.p[i], a.p[i])       /* b < a ? a : b */
+static inline v16 v16_max(v16 a, v16 b) { return EACH(LARGER); }
+#define RAISE(i) wasm_i32x4_add(p.p[i], wasm_i32x4_shl(n.p[i], 23))
+static inline v16 v16_raise(v16 p, v16 n) { return EACH(RAISE); }
+static inline float v16_top(v16 v) {
+    v128_t a = wasm_f32x4_pmax(wasm_f32x4_pmax(v.p[0], v.p[2]), wasm_f32x4_pmax(v.p[1], v.p[3]));
+    a = wasm_f32x4_pmax(a, wasm_i32x4_shuffle(a, a, 2, 3, 2, 3));
+    return wasm_f32x4_extract_lane(wasm_f32x4_pmax(a, wasm_i32x4_shuffle(a, a, 1, 1, 1, 1)), 0);
+}
+static inline float v16_sum(v16 v) {
+    v128_t a = wasm_f32x4_add(wasm_f32x4_add(v.p[0], v.p[2]), wasm_f32x4_add(v.p[1], v.p[3]));
+    a = wasm_f32x4_add(a, wasm_i32x4_shuffle(a, a, 2, 3, 2, 3));
+    return wasm_f32x4_extract_lane(wasm_f32x4_add(a, wasm_i32x4_shuffle(a, a, 1, 1, 1, 1)), 0);
+}
 
-enum { LANES_TOKENS = 2, LANES_KEYS = 1, LANES_VALUES = 1 };
+enum { LANES_TOKENS = 2, LANES_KEYS = 1, LANES_VALUES = 1, LANES_DIRECT = 2 };
 #define LANES_QUERIES 2
 #include "kernel/kernel_lanes.h"
 

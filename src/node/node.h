@@ -2,6 +2,7 @@
 #ifndef NIGH_NODE_H
 #define NIGH_NODE_H
 
+#include "nigh/engine.h"
 #include "node/guard.h"
 
 typedef struct nigh_node nigh_node;
@@ -12,13 +13,13 @@ typedef struct {
     const char *host;
     uint16_t port;
     const char *key_file;           /* NULL: no keys */
-    const char *manifest_key;       /* signs manifests; made when it is not there; NULL: they stand unsigned */
     nigh_hosts hosts;               /* more names it answers to */
     nigh_origins origins;           /* other pages that may call; texts kept */
     unsigned cpu;                   /* kernel.h */
     uint32_t threads, context_tokens, parallel, queue;     /* 0: defaults (sched.h) */
     bool alone;                     /* no guesses (sched.h) */
     const char *draft;              /* path of a small model that guesses for all of them; NULL: none; borrowed */
+    nigh_cache cache;
 } nigh_node_opts;
 
 /* Loads the models and starts serving. Fails like nigh_model_open, nigh_keys_load and nigh_http_open; the text

@@ -312,6 +312,9 @@ void nigh_sched_close(nigh_sched *s) {
     free_parts(s);
 }
 
+size_t nigh_sched_session_bytes(const nigh_sched *s) {
+    return nigh_session_bytes_as(s->o.model, nigh_sched_session_opts(&s->o));
+}
 uint32_t nigh_sched_context(const nigh_sched *s) { return s->o.context_tokens; }
 uint32_t nigh_sched_batch(const nigh_sched *s) { return nigh_runner_limit(s->runner); }
 uint32_t nigh_sched_queue_max(const nigh_sched *s) { return s->o.queue_max; }

@@ -23,6 +23,7 @@ typedef struct {
     pthread_mutex_t *pool_lock;     /* kept; held while the pool works */
     nigh_metrics *metrics;          /* kept */
     uint32_t context_tokens;        /* of each sequence; 0: the model's own, at most 4,096 */
+    nigh_cache cache;
     uint32_t parallel;              /* sequences at once; 0: 4 */
     uint32_t queue_max;             /* sequences that may wait; 0: 64 */
     uint32_t batch_tokens;          /* 0: 512 */
@@ -30,6 +31,10 @@ typedef struct {
     bool alone;                     /* no guesses (speculate.h); the answers are the same */
     const nigh_model *draft_model;  /* kept; of the same vocabulary; NULL: guesses come from the texts alone */
 } nigh_sched_opts;
+
+static inline nigh_session_opts nigh_sched_session_opts(const nigh_sched_opts *o) {
+    return (nigh_session_opts){ .context_tokens = o->context_tokens, .cache = o->cache };
+}
 
 typedef enum { NIGH_CLIENT_READY, NIGH_CLIENT_FULL /* reads too slowly: pause */, NIGH_CLIENT_GONE } nigh_client;
 
@@ -52,6 +57,8 @@ NIGH_CHECK nigh_status nigh_sched_open(nigh_sched **out, const nigh_sched_opts *
 void nigh_sched_stop(nigh_sched *s);
 /* Also frees; nobody may poke it any more. */
 void nigh_sched_close(nigh_sched *s);
+/* Bytes of the cache of one sequence. */
+size_t nigh_sched_session_bytes(const nigh_sched *s);
 uint32_t nigh_sched_context(const nigh_sched *s);
 uint32_t nigh_sched_batch(const nigh_sched *s);     /* longest text that can be embedded */
 uint32_t nigh_sched_queue_max(const nigh_sched *s);

@@ -99,7 +99,7 @@ static void follow_leaders(nigh_sched *s) {
 /* What a slot needs for its first sequence. */
 static nigh_status make_parts(nigh_sched *s, slot *sl, nigh_err *err) {
     if (sl->session) return NIGH_OK;
-    NIGH_TRY(nigh_session_new(&sl->session, s->o.model, s->o.context_tokens, err));
+    NIGH_TRY(nigh_session_new_as(&sl->session, s->o.model, nigh_sched_session_opts(&s->o), err));
     nigh_status status = nigh_speculation_init(&sl->writing, sl->session, !s->o.alone, err);
     if (status == NIGH_OK && s->o.draft_model && !s->o.alone)
         status = nigh_draft_model_new(&sl->drafter, s->o.draft_model, s->o.model, s->o.pool, s->o.context_tokens,

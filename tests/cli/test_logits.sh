@@ -34,7 +34,7 @@ import { execFileSync } from "child_process";
 const [nigh, model, golden, out, ...more] = process.argv.slice(2);
 let worst = 0;
 for (const run of JSON.parse(readFileSync(golden)).runs) {
-    execFileSync(nigh, ["logits", model, "--ids", run.ids.join(","), "--out", out, "-q", ...more]);
+    execFileSync(nigh, ["logits", model, "--cache", "f32", "--ids", run.ids.join(","), "--out", out, "-q", ...more]);
     const bytes = readFileSync(out), all = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
     const last = all.subarray(all.length - run.logits_last.length);
     run.logits_last.forEach((want, i) => { worst = Math.max(worst, Math.abs(want - last[i])); });

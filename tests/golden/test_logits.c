@@ -1,6 +1,8 @@
 /* test_logits.c - every reference model against what llama.cpp says of it (shared/golden/README.md).
  * "exact" numbers are those of the stored weights with f32 activations. Tolerances are the ones that
- * README states: absolute for models whose activations stay f32, relative where they are rounded. */
+ * README states: absolute for models whose activations stay f32, relative where they are rounded. They hold for a cache
+ * of f32. An f16 cache moves a logit of models that round nothing else by 0.02 at most (measured; 0.0007 of the logits'
+ * size), a q8_0 cache by 0.011 of their size; models that round their activations do not get measurably worse. */
 #include <math.h>
 
 #include "model_files.h"
@@ -9,6 +11,7 @@ typedef struct { double max_abs, rel, kl, tol_abs, tol_rel; size_t tokens; bool 
 
 static nigh_pool *pool;
 static unsigned cpu;
+static nigh_cache cache;                        /* that the sessions are made with */
 
 static bool is_rounded(const char *weights) {
     return strncmp(weights, "f32", 3) && strncmp(weights, "f16", 3) && strncmp(weights, "bf16", 4);
@@ -96,17 +99,19 @@ static void check_run(const char *file, const char *weights, const nigh_json *ru
     verdict v = { .tokens = n, .rounded = is_rounded(weights) };
     nigh_format(name, sizeof name, "%s %.*s", file, (int)json_get(run, "name")->text.len,
                 json_get(run, "name")->text.ptr);
-    v.tol_abs = n <= 170 ? 2e-4 : 1e-3;
+    v.tol_abs = cache == NIGH_CACHE_Q8_0 ? 1.0 : cache == NIGH_CACHE_F16 ? 0.04 : n <= 170 ? 2e-4 : 1e-3;
     v.tol_rel = is_k_quant(weights) ? 0.055 : 0.04;
+    if (!v.rounded) v.tol_rel = cache == NIGH_CACHE_Q8_0 ? 0.02 : cache == NIGH_CACHE_F16 ? 0.0015 : 1e-4;
     float *logits = nigh_alloc(n * vocab, sizeof *logits);
-    CHECK(nigh_session_new(&s, m, context, &err) == NIGH_OK);
+    nigh_status made = nigh_session_new_as(&s, m, (nigh_session_opts){ context, cache }, &err);
+    CHECK(made == NIGH_OK || (cache == NIGH_CACHE_Q8_0 && made == NIGH_ENOSUP));
     CHECK(nigh_runner_new(&r, m, pool, (uint32_t)n, &err) == NIGH_OK);
     nigh_status st =
         s && r ? nigh_runner_eval(r, &(nigh_batch_item){ s, ids, (uint32_t)n, true, logits }, 1, &err) : NIGH_ENOMEM;
-    CHECK_MSG(st == NIGH_OK, "%s: %s", name, err.text);
+    CHECK_MSG(st == NIGH_OK || made != NIGH_OK, "%s: %s", name, err.text);
     if (st == NIGH_OK) {
         compare_rows(run, logits, vocab, &v);
-        bool close = v.rounded ? v.rel <= v.tol_rel && v.kl <= 0.06 : v.max_abs <= v.tol_abs;
+        bool close = v.rel <= v.tol_rel && v.kl <= (v.rounded ? 0.06 : 0.01) && (v.rounded || v.max_abs <= v.tol_abs);
         CHECK_MSG(close, "%s: max %g (%g) rel %g (%g) kl %g", name, v.max_abs, v.tol_abs, v.rel, v.tol_rel, v.kl);
         if (getenv("NIGH_VERBOSE")) printf("  %-28s max %9.2g  rel %9.2g  kl %9.2g\n", name, v.max_abs, v.rel, v.kl);
         if (!v.rounded) compare_greedy(run, r, s, logits + (n - 1) * vocab, vocab, v.tol_abs, name);
@@ -180,7 +185,7 @@ static void check_model(const nigh_json *row) {
     nigh_buf_release(&text);
 }
 
-static void test_all_models(void) {
+static void all_models(void) {
     nigh_json_doc doc = { 0 };
     nigh_buf text = NIGH_BUF(0);
     char path[1024];
@@ -197,13 +202,17 @@ static void test_all_models(void) {
     nigh_buf_release(&text);
 }
 
+static void test_f16_cache(void) { cache = NIGH_CACHE_F16; all_models(); }
+static void test_q8_0_cache(void) { cache = NIGH_CACHE_Q8_0; all_models(); }
+static void test_f32_cache(void) { cache = NIGH_CACHE_F32; all_models(); }
+
 int main(int argc, char **argv) {
-    static const test_case cases[] = { T(test_all_models) };
+    static const test_case cases[] = { T(test_f32_cache), T(test_f16_cache), T(test_q8_0_cache) };
     cpu = nigh_cpu_detect();
     const char *name = getenv("NIGH_CPU");
     if (name) (void)nigh_cpu_parse(nigh_str_of(name), &cpu);
     pool = nigh_pool_new(2);
-    int failed = test_main(cases, 1, argc, argv);
+    int failed = test_main(cases, NIGH_COUNT(cases), argc, argv);
     nigh_pool_free(pool);
     return failed;
 }

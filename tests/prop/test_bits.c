@@ -22,13 +22,15 @@ static void some_tokens(const nigh_model *m, uint64_t seed, int32_t *ids, size_t
 }
 
 /* Logits of all tokens, the prompt cut into pieces of `batch`. */
-static float *logits_of(const nigh_model *m, nigh_pool *pool, const int32_t *ids, size_t count, size_t batch) {
+static float *logits_as(const nigh_model *m, nigh_cache cache, nigh_pool *pool, const int32_t *ids, size_t count,
+                        size_t batch) {
     nigh_err err = { 0 };
     nigh_session *s = NULL;
     nigh_runner *r = NULL;
     size_t vocab = nigh_model_about(m)->vocab;
     float *out = nigh_alloc(count * vocab, sizeof *out);
-    CHECK(nigh_session_new(&s, m, 128, &err) == NIGH_OK
+    nigh_session_opts o = { .context_tokens = (uint32_t)nigh_max(count, 128), .cache = cache };
+    CHECK(nigh_session_new_as(&s, m, o, &err) == NIGH_OK
           && nigh_runner_new(&r, m, pool, (uint32_t)batch, &err) == NIGH_OK);
     for (size_t at = 0; s && r && at < count; at += batch) {
         size_t n = nigh_min(batch, count - at);
@@ -53,6 +55,10 @@ static void note_digest(const char *file, const float *logits, size_t bytes) {
     nigh_sha256_hex(digest, hex);
     fprintf(f, "%s %s\n", hex, file);
     fclose(f);
+}
+
+static float *logits_of(const nigh_model *m, nigh_pool *pool, const int32_t *ids, size_t count, size_t batch) {
+    return logits_as(m, NIGH_CACHE_F16, pool, ids, count, batch);
 }
 
 static void check_file(const char *file, unsigned cpu) {
@@ -103,6 +109,53 @@ static void test_same_bits(void) {
     }
     if (seen == 0) TEST_SKIP("the reference models are not here");
     printf("  %zu models, every instruction set of this machine\n", seen);
+}
+
+/* Contexts of several blocks of the cache, in every type of cache: windows and caps (gemma), long contexts. Attention
+ * is split over the blocks where there are threads and few tokens, and not where there are none. */
+static void test_long_contexts(void) {
+    static const char *const long_files[] = { "stories260K-q8_0.gguf", "gemma2-q8_0.gguf", "gemma3-q4_k_m.gguf",
+                                              "qwen2.gguf", "llama-f16.gguf" };
+    static const struct { unsigned flags; size_t threads, batch; } ways[] = {
+        { 0, 1, 64 }, { NIGH_CPU_AVX2, 3, 7 }, { NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 2, 1 },
+        { NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 1, 333 }, { NIGH_CPU_AVX2 | NIGH_CPU_AVX512, 3, 100 } };
+    enum { LONG = 333 };
+    int32_t ids[LONG];
+    unsigned cpu = nigh_cpu_detect();
+    size_t seen = 0, caches = 0;
+    for (size_t f = 0; f < NIGH_COUNT(long_files) * 3; f++) {
+        nigh_cache cache = (nigh_cache)(f % 3);
+        char path[1024];
+        float *first = NULL;
+        if (!model_file_path(long_files[f / 3], path, sizeof path) || (test_short() && f > 2)) continue;
+        for (size_t i = 0; i < NIGH_COUNT(ways); i++) {
+            if ((ways[i].flags & cpu) != ways[i].flags) continue;
+            nigh_pool *pool = nigh_pool_new(ways[i].threads);
+            nigh_model *m = model_file_open(long_files[f / 3], pool, ways[i].flags);
+            size_t count = nigh_min(LONG, nigh_model_about(m)->context_tokens);
+            nigh_session *s = NULL;
+            nigh_err err = { 0 };
+            nigh_status st = nigh_session_new_as(&s, m, (nigh_session_opts){ 64, cache }, &err);
+            nigh_session_free(s);
+            if (st == NIGH_OK) {
+                some_tokens(m, test_seed(), ids, count);
+                float *got = logits_as(m, cache, pool, ids, count, ways[i].batch);
+                if (first)
+                    CHECK_MSG(!memcmp(first, got, count * nigh_model_about(m)->vocab * sizeof *got),
+                              "%s: way %zu differs, cache %d (seed %llu)", long_files[f / 3], i, (int)cache,
+                              (unsigned long long)test_seed());
+                if (first) nigh_free(got);
+                else first = got;
+                caches += i == 0;
+            } else CHECK_MSG(cache == NIGH_CACHE_Q8_0 && st == NIGH_ENOSUP, "%s", err.text);
+            nigh_model_close(m);
+            nigh_pool_free(pool);
+        }
+        nigh_free(first);
+        seen++;
+    }
+    if (seen == 0) TEST_SKIP("the reference models are not here");
+    printf("  %zu pairs of model and cache, of which the heads of %zu are too small for q8_0\n", seen, seen - caches);
 }
 
 /* Three sequences in one batch, then each alone; then one that reuses the prefix of another text. */
@@ -235,4 +288,5 @@ static void test_refusals(void) {
     nigh_model_close(m);
 }
 
-TEST_MAIN(T(test_same_bits), T(test_company_and_reuse), T(test_few_meetings), T(test_copied_prefix), T(test_refusals))
+TEST_MAIN(T(test_same_bits), T(test_long_contexts), T(test_company_and_reuse), T(test_few_meetings),
+          T(test_copied_prefix), T(test_refusals))

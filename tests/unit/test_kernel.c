@@ -454,44 +454,105 @@ static void test_elementwise_bits(void) {
         }
 }
 
+/* ---- the cache ---- */
+
+/* Rounding into a block: every f16 there is, what lies between, and what is too large. */
+static void test_kv_f16(void) {
+    uint8_t *block = nigh_alloc(2, nigh_kv_half_bytes(NIGH_TYPE_F16, 1));
+    for (uint32_t h = 0; h < 0x10000u; h++) {
+        float exact = nigh_f16_to_f32((uint16_t)h), next = nigh_f16_to_f32((uint16_t)(h + 1));
+        nigh_kv_store(NIGH_TYPE_F16, block, 1, h % 64, &exact, &next);
+        float got = nigh_kv_key(NIGH_TYPE_F16, block, 1, h % 64, 0);
+        if (isfinite(exact)) CHECK(nigh_bits32(got) == nigh_bits32(exact));
+        else CHECK(isnan(got));
+        if (!isfinite(exact) || !isfinite(next)) continue;
+        float middle = (float)(((double)exact + (double)next) / 2), near = nextafterf(middle, exact);
+        nigh_kv_store(NIGH_TYPE_F16, block, 1, h % 64, &middle, &near);
+        CHECK(nigh_bits32(nigh_kv_key(NIGH_TYPE_F16, block, 1, h % 64, 0)) == nigh_bits32(h & 1 ? next : exact));
+        CHECK(nigh_bits32(nigh_kv_value(NIGH_TYPE_F16, block, 1, h % 64, 0)) == nigh_bits32(exact));
+    }
+    for (uint32_t i = 0; i < 200000; i++) {             /* as the slow conversion, but for what is too large */
+        float x = nigh_float_of(i * 21474u);
+        uint16_t slow = nigh_f32_to_f16(x);
+        nigh_kv_store(NIGH_TYPE_F16, block, 1, 63, &x, &x);
+        float got = nigh_kv_value(NIGH_TYPE_F16, block, 1, 63, 0), want = nigh_f16_to_f32(slow);
+        if (isfinite(x) && isinf(want)) want = copysignf(65504.0f, x);
+        CHECK(isfinite(x) ? nigh_bits32(got) == nigh_bits32(want) : isnan(got));
+    }
+    nigh_free(block);
+}
+
+static void test_kv_q8_0(void) {
+    enum { DIMS = 96 };
+    uint64_t state = test_seed();
+    float k[DIMS], v[DIMS];
+    uint8_t *block = nigh_alloc(2, nigh_kv_half_bytes(NIGH_TYPE_Q8_0, DIMS));
+    for (size_t at = 0; at < NIGH_KV_BLOCK; at++) {
+        float by = at == 7 ? 1e-35f : at == 9 ? 1e30f : 1.0f;
+        for (size_t d = 0; d < DIMS; d++) { k[d] = rand_float(&state) * by; v[d] = rand_float(&state) * by; }
+        if (at == 11) { k[40] = NAN; v[3] = INFINITY; }
+        nigh_kv_store(NIGH_TYPE_Q8_0, block, DIMS, at, k, v);
+        for (size_t d = 0; d < DIMS; d++) {
+            float top_k = 0, top_v = 0, gk = nigh_kv_key(NIGH_TYPE_Q8_0, block, DIMS, at, d),
+                  gv = nigh_kv_value(NIGH_TYPE_Q8_0, block, DIMS, at, d);
+            for (size_t i = d / 32 * 32; i < d / 32 * 32 + 32; i++) {
+                top_k = fmaxf(top_k, fabsf(k[i]));
+                top_v = fmaxf(top_v, fabsf(v[i]));
+            }
+            if (at == 7) CHECK(gk == 0 && gv == 0);
+            else if (at == 11 && d / 32 == 1) CHECK(isnan(gk) && !isnan(gv));
+            else if (at == 11 && d < 32) CHECK(!isnan(gk) && isnan(gv));
+            else CHECK(fabsf(gk - k[d]) <= top_k / 253.9f && fabsf(gv - v[d]) <= top_v / 253.9f);
+        }
+    }
+    nigh_free(block);
+}
+
 /* ---- attention ---- */
 
 typedef struct {
     nigh_attn a;
-    float *memory, *out;
+    uint8_t *cache;
+    float *q_memory, *out, *part, *state;
     const float **q;
     float **outs;
     uint32_t *ints;
     float *slope;
-    size_t out_floats;
+    size_t out_floats, part_floats, scratch_floats;
 } heads;
 
 static void heads_free(heads *h) {
-    free(h->memory), free((void *)h->q), free(h->outs), free(h->ints), free(h->slope);
-    guarded_free(h->out);
+    nigh_free(h->cache), free(h->q_memory), free((void *)h->q), free(h->outs), free(h->ints), free(h->slope);
+    guarded_free(h->out), guarded_free(h->a.scratch), guarded_free(h->part), nigh_free(h->state);
 }
 
-static heads heads_new(size_t count, size_t dims, size_t keys, int kind, uint64_t *state) {
-    size_t blocks = (keys + 15) / 16, v_stride = dims + kind % 3,
-           floats = blocks * 16 * dims + keys * v_stride + count * dims + count * blocks * 16;
-    heads h = { .memory = aligned_alloc(64, (floats * 4 + 63) / 64 * 64),
+/* kind: bits 1 any ends, 2 windows, 4 distances, 8 a cap. What no query sees is NaN. */
+static heads heads_new(nigh_type type, size_t count, size_t dims, size_t keys, int kind, uint64_t *state) {
+    size_t blocks = (keys + NIGH_KV_BLOCK - 1) / NIGH_KV_BLOCK, padded = nigh_attn_padded(count),
+           stride = 2 * nigh_kv_half_bytes(type, dims) + 64 * (size_t)(kind % 3);
+    heads h = { .cache = nigh_alloc(blocks, stride),
+                .q_memory = malloc(count * dims * 4),
                 .out = guarded(count * dims),
                 .q = malloc(count * sizeof(float *)),
                 .outs = malloc(count * sizeof(float *)),
                 .ints = malloc(3 * count * 4),
                 .slope = malloc(count * 4),
-                .out_floats = count * dims };
-    for (size_t i = 0; i < floats; i++) h.memory[i] = NAN;
-    float *k = h.memory, *v = k + blocks * 16 * dims, *q = v + keys * v_stride, *scratch = q + count * dims;
-    for (size_t i = 0; i < keys; i++)
-        for (size_t d = 0; d < dims; d++) {
-            k[i / 16 * 16 * dims + d * 16 + i % 16] = rand_float(state);
-            v[i * v_stride + d] = rand_float(state);
-        }
+                .out_floats = count * dims,
+                .part_floats = nigh_attn_part(count, dims),
+                .scratch_floats = nigh_attn_scratch(count, dims) };
+    h.part = guarded(h.part_floats);
+    h.state = nigh_alloc(2 * padded, 4);
+    memset(h.cache, 0xff, blocks * stride);
+    for (size_t i = 0; i < keys; i++) {
+        float k[128], v[128];
+        for (size_t d = 0; d < dims; d++) { k[d] = rand_float(state); v[d] = rand_float(state); }
+        nigh_kv_store(type, h.cache + i / NIGH_KV_BLOCK * stride, dims, i % NIGH_KV_BLOCK, k, v);
+    }
     for (size_t i = 0; i < count; i++) {
-        h.q[i] = q + i * dims;
+        float *q = h.q_memory + i * dims;
+        h.q[i] = q;
         h.outs[i] = h.out + i * dims;
-        for (size_t d = 0; d < dims; d++) q[i * dims + d] = rand_float(state) * 0.3f;
+        for (size_t d = 0; d < dims; d++) q[d] = rand_float(state) * 0.3f;
         uint32_t end =
             (uint32_t)(kind & 1 ? 1 + test_rand(state) % keys : keys - nigh_min(keys - 1, (count - 1 - i) / 2));
         h.ints[count + i] = end;
@@ -499,20 +560,27 @@ static heads heads_new(size_t count, size_t dims, size_t keys, int kind, uint64_
         h.ints[2 * count + i] = end - 1;
         h.slope[i] = 0.1f * (float)(i + 1);
     }
-    h.a = (nigh_attn){ count,
-                       dims,
-                       h.q,
-                       h.outs,
-                       h.ints,
-                       h.ints + count,
-                       h.ints + 2 * count,
-                       kind & 4 ? h.slope : NULL,
-                       kind & 8 ? 5.0f : 0.0f,
-                       k,
-                       v,
-                       v_stride,
-                       scratch };
+    h.a = (nigh_attn){ .count = count, .head_dim = dims, .q = h.q, .out = h.outs, .begin = h.ints,
+                       .end = h.ints + count, .pos = h.ints + 2 * count, .slope = kind & 4 ? h.slope : NULL,
+                       .softcap = kind & 8 ? 5.0f : 0.0f, .type = type, .blocks = h.cache, .block_stride = stride,
+                       .scratch = guarded(h.scratch_floats) };
     return h;
+}
+
+/* All blocks, in order, and the last division. */
+static void attend_all(const nigh_kernels *k, heads *h, size_t blocks) {
+    size_t padded = nigh_attn_padded(h->a.count);
+    for (size_t i = 0; i < padded; i++) { h->state[i] = -INFINITY; h->state[padded + i] = 0; }
+    for (size_t i = 0; i < h->out_floats; i++) h->out[i] = 0;
+    for (size_t b = 0; b < blocks; b++) {
+        for (size_t i = 0; i < h->scratch_floats; i++) h->a.scratch[i] = guard_value();
+        for (size_t i = 0; i < h->part_floats; i++) h->part[i] = guard_value();
+        k->attend(&h->a, b, h->part);
+        k->fold(&h->a, h->part, h->state);
+        CHECK(guards_stand(h->part, h->part_floats) && guards_stand(h->a.scratch, h->scratch_floats));
+    }
+    for (size_t i = 0; i < h->a.count; i++)
+        k->scale(h->outs[i], 1.0f / h->state[padded + i], h->a.head_dim);
 }
 
 /* What attention means, in double, for one query. */
@@ -520,8 +588,9 @@ static double attend_error(const heads *h, size_t i) {
     const nigh_attn *a = &h->a;
     double sum = 0, worst = 0, top = -1e300, *p = calloc(a->end[i], sizeof *p);
     for (size_t key = a->begin[i]; key < a->end[i]; key++) {
+        const uint8_t *block = a->blocks + key / NIGH_KV_BLOCK * a->block_stride;
         for (size_t d = 0; d < a->head_dim; d++)
-            p[key] += (double)a->q[i][d] * a->k[key / 16 * 16 * a->head_dim + d * 16 + key % 16];
+            p[key] += (double)a->q[i][d] * nigh_kv_key(a->type, block, a->head_dim, key % NIGH_KV_BLOCK, d);
         if (a->softcap != 0) p[key] = a->softcap * tanh(p[key] / a->softcap);
         if (a->slope) p[key] -= a->slope[i] * fabs((double)a->pos[i] - (double)key);
         top = fmax(top, p[key]);
@@ -529,39 +598,75 @@ static double attend_error(const heads *h, size_t i) {
     for (size_t key = a->begin[i]; key < a->end[i]; key++) sum += p[key] = exp(p[key] - top);
     for (size_t d = 0; d < a->head_dim; d++) {
         double want = 0;
-        for (size_t key = a->begin[i]; key < a->end[i]; key++) want += p[key] / sum * a->v[key * a->v_stride + d];
+        for (size_t key = a->begin[i]; key < a->end[i]; key++) {
+            const uint8_t *block = a->blocks + key / NIGH_KV_BLOCK * a->block_stride;
+            want += p[key] / sum * nigh_kv_value(a->type, block, a->head_dim, key % NIGH_KV_BLOCK, d);
+        }
         worst = fmax(worst, fabs(want - a->out[i][d]));
     }
     free(p);
     return worst;
 }
 
+static void check_attend(const tables *t, nigh_type type, size_t count, size_t dims, size_t keys, int kind,
+                         uint64_t *state) {
+    size_t blocks = (keys + NIGH_KV_BLOCK - 1) / NIGH_KV_BLOCK;
+    heads h = heads_new(type, count, dims, keys, kind, state);
+    float *want = malloc(h.out_floats * sizeof *want);
+    nigh_kernels ref = t->ref;
+    attend_all(&ref, &h, blocks);
+    memcpy(want, h.out, h.out_floats * sizeof *want);
+    CHECK(guards_stand(h.out, h.out_floats));
+    for (size_t i = 0; i < count; i++) CHECK_MSG(attend_error(&h, i) < 1e-5, "off by %g", attend_error(&h, i));
+    for (size_t i = 0; i < t->count; i++) {
+        attend_all(&t->isa[i], &h, blocks);
+        CHECK_MSG(same_bits(want, h.out, h.out_floats) && guards_stand(h.out, h.out_floats),
+                  "%s %s kind %d queries %zu dims %zu keys %zu", t->isa[i].name, nigh_type_name(type), kind, count,
+                  dims, keys);
+    }
+    /* One query alone: what stands beside it does not matter. */
+    size_t lone = test_rand(state) % count;
+    nigh_attn a = h.a;
+    h.a.count = 1;
+    h.a.q += lone, h.a.out += lone, h.a.begin += lone, h.a.end += lone, h.a.pos += lone;
+    if (h.a.slope) h.a.slope += lone;
+    float **outs = h.outs;
+    h.outs += lone;
+    attend_all(t->count ? &t->isa[t->count - 1] : &ref, &h, blocks);
+    CHECK(same_bits(want + lone * dims, outs[lone], dims));
+    h.a = a;
+    h.outs = outs;
+    free(want);
+    heads_free(&h);
+}
+
 static void test_attend(void) {
-    static const size_t counts[] = { 1, 2, 3, 4, 5, 9, 16 }, dims[] = { 8, 16, 64, 72, 80, 128, 7 };
+    static const size_t counts[] = { 1, 2, 3, 4, 5, 9, 16, 31 }, dims[] = { 8, 16, 64, 72, 80, 128, 7 };
     uint64_t state = test_seed();
     tables t = tables_new();
     for (int kind = 0; kind < 16; kind++)
         for (size_t c = 0; c < NIGH_COUNT(counts); c++)
             for (size_t n = 0; n < NIGH_COUNT(dims); n++) {
-                size_t keys = 1 + test_rand(&state) % 130;
-                heads h = heads_new(counts[c], dims[n], keys, kind, &state);
-                float *want = malloc(h.out_floats * sizeof *want);
-                t.ref.attend(&h.a);
-                memcpy(want, h.out, h.out_floats * sizeof *want);
-                CHECK(guards_stand(h.out, h.out_floats));
-                for (size_t i = 0; i < counts[c]; i++) CHECK(attend_error(&h, i) < 5e-6);
-                for (size_t i = 0; i < t.count; i++) {
-                    for (size_t k = 0; k < h.out_floats; k++) h.out[k] = NAN;
-                    t.isa[i].attend(&h.a);
-                    CHECK_MSG(same_bits(want, h.out, h.out_floats) && guards_stand(h.out, h.out_floats),
-                              "%s kind %d queries %zu dims %zu keys %zu", t.isa[i].name, kind, counts[c], dims[n],
-                              keys);
-                }
-                free(want);
-                heads_free(&h);
+                size_t keys = 1 + test_rand(&state) % (c % 2 ? 300 : 130);
+                check_attend(&t, NIGH_TYPE_F32, counts[c], dims[n], keys, kind, &state);
+                check_attend(&t, NIGH_TYPE_F16, counts[c], dims[n], keys, kind, &state);
+                if (dims[n] % 32 == 0) check_attend(&t, NIGH_TYPE_Q8_0, counts[c], dims[n], keys, kind, &state);
             }
+}
+
+static void test_weight(void) {
+    double worst_near = 0, worst = 0;
+    for (int i = 0; i < 693000; i++) {
+        float x = (float)i * -1e-4f;
+        double off = fabs(nigh_weightf(x) / exp((double)x) - 1);
+        worst = fmax(worst, off);
+        if (x > -20) worst_near = fmax(worst_near, off);
+    }
+    CHECK_MSG(worst_near < 1.5e-6 && worst < 5e-6, "%g %g", worst_near, worst);
+    CHECK(nigh_weightf(0) == 1 && nigh_weightf(-0.0f) == 1 && isnan(nigh_weightf(NAN)));
+    CHECK(nigh_weightf(-70) == 0x1p-100f && nigh_weightf(-INFINITY) == 0x1p-100f && nigh_weightf(-1e30f) == 0x1p-100f);
 }
 
 TEST_MAIN(T(test_packed_means_the_same), T(test_ref_matmul_is_right), T(test_math_f32), T(test_math_f64),
           T(test_matmul_bits), T(test_matmul_large), T(test_matmul_ends), T(test_quantize_bits),
-          T(test_elementwise_bits), T(test_attend))
+          T(test_elementwise_bits), T(test_kv_f16), T(test_kv_q8_0), T(test_weight), T(test_attend))
