@@ -1,78 +1,88 @@
-// llama.mjs - one measurement of llama.cpp, as `nigh bench --json` makes one of ours: a process of its own, one line of
-// JSON on stdout.
+// llama.mjs - llama.cpp behind the words that `nigh bench --steps` and `nigh bench --start` understand, so that both
+// programs are driven and timed alike.
 //
-//     node llama.mjs FOLDER OPTIONS      FOLDER/node_modules holds node-llama-cpp, OPTIONS is JSON (see below)
+//     node llama.mjs FOLDER OPTIONS
 //
-// What is timed is llama_decode and nothing else worth naming: the batches are filled and run through the addon under
-// node-llama-cpp's classes (its own context calls the same three functions), so no queue, no sampling and no detokenizing
-// of JavaScript is inside. Each call hops to a worker thread and back (about 30 us); tokens are drawn at random before.
-// UV_THREADPOOL_SIZE=1 keeps it on one worker.
-import process from 'node:process';
+// FOLDER/node_modules holds node-llama-cpp. OPTIONS is JSON: model, threads, prompt, tokens and context as nigh bench's,
+// start: true for the start, flash and mmap: settings of llama.cpp.
+//
+// What is timed is llama.cpp and nothing else worth naming: the model is loaded and batches are run through the addon
+// beneath node-llama-cpp's classes, so no reading of the file by JavaScript, no queue, no sampling is inside. A call
+// hops to a worker thread and back, and the library starts its threads anew for it: tens of microseconds that
+// llama.cpp's own bench does not pay. Tokens are drawn before. UV_THREADPOOL_SIZE=1 keeps the calls on one worker.
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
+import process from 'node:process';
 import { performance } from 'node:perf_hooks';
+import { createInterface } from 'node:readline';
+import { pathToFileURL } from 'node:url';
 
+const BATCH = 512;
 const [folder, json] = process.argv.slice(2);
-const o = { threads: 1, prompt: 512, tokens: 128, context: 0, rounds: 3, flash: true, mmap: false, ...JSON.parse(json) };
-const begin = performance.now();
+const o = { threads: 1, prompt: 512, tokens: 128, context: 0, flash: true, mmap: false, ...JSON.parse(json) };
 const { getLlama } = await import(pathToFileURL(path.join(folder, 'node_modules/node-llama-cpp/dist/index.js')));
-
 const llama = await getLlama({ gpu: false, build: 'never', progressLogs: false, logLevel: 'error', maxThreads: 0 });
-const loadBegin = performance.now();
-const model = await llama.loadModel({ modelPath: o.model, useMmap: o.mmap, useDirectIo: false, gpuLayers: 0 });
-const context = await model.createContext({
-    contextSize: Math.max(o.prompt, o.context + o.tokens, 1) + 64, batchSize: 512, sequences: 1,
-    threads: { ideal: o.threads, min: o.threads }, flashAttention: o.flash, ignoreMemorySafetyChecks: true,
-});
-const loadMs = performance.now() - loadBegin;
-const addon = context._ctx;
-addon.setThreads(o.threads);
-const vocab = model.fileInfo.metadata.tokenizer.ggml.tokens.length;
+const say = what => process.stdout.write(`${JSON.stringify(what)}\n`);
+const mb = bytes => Math.round(bytes / 1e4) / 100;
 
-// Runs `count` tokens from position `at` on; the logits of the last one are made.
-async function run(at, tokens) {
-    for (let i = 0; i < tokens.length; i += 512) {
-        const part = tokens.subarray(i, i + 512), last = i + 512 >= tokens.length;
+const { AddonModel, AddonContext } = llama._bindings;
+const bare = process.memoryUsage().rss;         // of node and the libraries, before any model
+const begin = performance.now();
+const model = new AddonModel(o.model, { useMmap: o.mmap, useDirectIo: false, gpuLayers: 0 });
+if (!await model.init()) throw new Error(`${o.model} was not loaded`);
+const addon = new AddonContext(model, {
+    contextSize: Math.max(o.prompt, o.start ? 0 : o.context + o.tokens), batchSize: BATCH, sequences: 1,
+    threads: o.threads, flashAttention: o.flash,
+});
+if (!await addon.init()) throw new Error('there is no context');
+const loadMs = performance.now() - begin;
+const draw = count => Uint32Array.from({ length: count }, () => Math.floor(Math.random() * 256));
+const tokens = draw(Math.max(o.prompt, o.context, o.tokens));
+let kept = 0;                                   // of `tokens`, at the beginning of the sequence
+
+// Evaluates a part of `tokens` behind `at`; the logits of the last one are made.
+async function run(at, from, count) {
+    for (let i = 0; i < count; i += BATCH) {
+        const part = tokens.subarray(from + i, from + Math.min(i + BATCH, count));
         addon.initBatch(part.length);
-        addon.addToBatch(0, at + i, part, Uint32Array.from(last ? [part.length - 1] : []));
+        addon.addToBatch(0, at + i, part, Uint32Array.from(i + BATCH >= count ? [part.length - 1] : []));
         await addon.decodeBatch();
     }
 }
 
-const draw = count => Uint32Array.from({ length: count }, () => Math.floor(Math.random() * vocab));
-
-async function prompt(count) {
-    const tokens = draw(count);
+async function prompt() {
     addon.disposeSequence(0);
     const start = performance.now();
-    await run(0, tokens);
-    return count / (performance.now() - start) * 1e3;
+    await run(0, 0, o.prompt);
+    kept = o.prompt;
+    return { prompt_tps: o.prompt / (performance.now() - start) * 1e3 };
 }
 
-async function decode(context, count) {
-    const tokens = draw(count);
-    addon.disposeSequence(0);
-    if (context) await run(0, draw(context));
+async function decode(behind, count) {
+    if (behind < kept) {
+        if (behind === 0) addon.disposeSequence(0);
+        else addon.removeTokenCellsFromSequence(0, behind, -1);
+    }
+    if (behind > kept) await run(kept, kept, behind - kept);
     const start = performance.now();
-    for (let i = 0; i < count; i++) await run(context + i, tokens.subarray(i, i + 1));
-    return count / (performance.now() - start) * 1e3;
+    for (let i = 0; i < count; i++) await run(behind + i, i, 1);
+    const tps = count / (performance.now() - start) * 1e3;
+    if (behind === 0) addon.disposeSequence(0);
+    else addon.removeTokenCellsFromSequence(0, behind, -1);
+    kept = behind;
+    return { decode_tps: tps, context: behind, tokens: count };
 }
 
-const rss = () => process.resourceUsage().maxRSS / 1e3 * 1.024;
-const result = { version: llama.llamaCppRelease.release, cpu: llama.systemInfo, load_ms: loadMs, prompt_rounds: [], decode_rounds: [] };
-if (o.first) {                       // the time to a first token is taken by who started this process
-    await run(0, draw(o.prompt));
-    process.stdout.write('first\n');
+if (o.start) {
+    await run(0, 0, o.prompt);
+    say({ start_ms: performance.now() - begin, load_ms: loadMs, peak_mb: mb(process.resourceUsage().maxRSS * 1024 - bare) });
+} else {
+    say({ version: llama.llamaCppRelease.release, cpu: llama.systemInfo, threads: addon.getThreads(), load_ms: loadMs });
+    for await (const line of createInterface({ input: process.stdin })) {
+        const [word, behind, count] = line.trim().split(/ +/);
+        if (word === 'prompt') say(await prompt());
+        else if (word === 'decode') say(await decode(Number(behind ?? 0), Number(count ?? o.tokens)));
+        else if (word === 'cpu') say({ variant: process.report.getReport().sharedObjects.join('\n').match(/libggml-cpu-(\w+)/)?.[1] });
+        else throw new Error(`no such step: ${line}`);
+    }
 }
-for (let i = -1; i < o.rounds && o.prompt && !o.first; i++) {
-    const rate = await prompt(i < 0 ? Math.min(o.prompt, 64) : o.prompt);
-    if (i >= 0) result.prompt_rounds.push(rate);
-}
-for (let i = -1; i < o.rounds && o.tokens && !o.first; i++) {
-    const rate = await decode(i < 0 ? 0 : o.context, i < 0 ? Math.min(o.tokens, 8) : o.tokens);
-    if (i >= 0) result.decode_rounds.push(rate);
-}
-result.rss_mb = rss();
-result.wall_ms = performance.now() - begin;
-console.log(JSON.stringify(result));
 process.exit(0);

@@ -38,8 +38,8 @@ static const char help[] =
     "  -t, --threads N      default: one a core\n"
     "      --sequences N    N texts written together (2..64), behind prompts of -p 16 tokens, next to one alone\n"
     "      --start          only the start: load, run the prompt once (default: 1 token), tell when a token came\n"
-    "      --steps          measure when told: lines on standard input, one of: prompt, decode, decode C (behind C\n"
-    "                       tokens, at most --context), memory; a line of JSON answers each\n"
+    "      --steps          measure when told: lines on standard input, one of: memory, prompt, decode [C [N]]\n"
+    "                       (behind C tokens, at most --context; N at most --tokens); a line of JSON answers each\n"
     "      --json           one JSON object: prompt_tps, decode_tps, load_ms, first_token_ms, rss_mb, memory_gbps,\n"
     "                       decode_share, each round, and what was measured; with --start: start_ms, load_ms,\n"
     "                       first_token_ms, peak_mb\n"
@@ -215,24 +215,42 @@ static nigh_status measure(bench_work *w, size_t rounds, bench_result *r, nigh_e
     return NIGH_OK;
 }
 
+/* Reads "decode", "decode C" or "decode C N" into two numbers, each at most what it holds already; C is 0 by default,
+ * N what it holds. */
+static bool read_decode(nigh_str line, size_t *context, size_t *tokens) {
+    size_t *out[2] = { context, tokens }, limit[2] = { *context, *tokens };
+    *context = 0;
+    if (!nigh_str_starts(line, NIGH_STR("decode"))) return false;
+    line = nigh_str_slice(line, 6, line.len);
+    for (size_t i = 0; i < 2; i++) {
+        int64_t number;
+        line = nigh_str_trim(line);
+        size_t end = nigh_min(nigh_str_find(line, NIGH_STR(" "), 0), line.len);
+        if (end == 0) return line.len == 0;
+        if (!nigh_str_to_i64(nigh_str_slice(line, 0, end), &number)) return false;
+        if (number < (int64_t)i || (size_t)number > limit[i]) return false;
+        *out[i] = (size_t)number;
+        line = nigh_str_slice(line, end, line.len);
+    }
+    return nigh_str_trim(line).len == 0;
+}
+
 /* Answers one line of standard input with a line of JSON. */
-static nigh_status take_step(bench_work *w, nigh_str line, size_t context_max, nigh_err *err) {
-    int64_t context = 0;
+static nigh_status take_step(bench_work *w, nigh_str line, nigh_err *err) {
+    bench_work step = *w;
     double seconds;
     if (nigh_str_eq(line, NIGH_STR("memory"))) {
         printf("{\"memory_gbps\":%.2f}\n", measure_read(w->m->pool));
     } else if (nigh_str_eq(line, NIGH_STR("prompt"))) {
         NIGH_TRY(time_prompt(w, &seconds, err));
         printf("{\"prompt_tps\":%.2f}\n", (double)w->prompt_count / seconds);
+    } else if (read_decode(line, &step.context_count, &step.token_count)) {
+        NIGH_TRY(time_decode(&step, &seconds, err));
+        printf("{\"decode_tps\":%.2f,\"context\":%zu,\"tokens\":%zu}\n", (double)step.token_count / seconds,
+               step.context_count, step.token_count);
     } else {
-        nigh_str behind = nigh_str_trim(nigh_str_slice(line, 6, line.len));
-        if (!nigh_str_starts(line, NIGH_STR("decode")) || (behind.len && !nigh_str_to_i64(behind, &context)) ||
-            context < 0 || (size_t)context > context_max)
-            return nigh_failf(err, NIGH_EINVAL, 0, "'%.*s' is no step; prompt, memory, or decode 0..%zu",
-                              (int)nigh_min(line.len, 40), line.ptr, context_max);
-        w->context_count = (size_t)context;
-        NIGH_TRY(time_decode(w, &seconds, err));
-        printf("{\"decode_tps\":%.2f,\"context\":%zu}\n", (double)w->token_count / seconds, w->context_count);
+        return nigh_failf(err, NIGH_EINVAL, 0, "'%.*s' is no step; memory, prompt, or decode 0..%zu 1..%zu",
+                          (int)nigh_min(line.len, 40), line.ptr, w->context_count, w->token_count);
     }
     fflush(stdout);
     return NIGH_OK;
@@ -241,13 +259,12 @@ static nigh_status take_step(bench_work *w, nigh_str line, size_t context_max, n
 static nigh_status measure_steps(bench_work *w, nigh_err *err) {
     nigh_buf line = NIGH_BUF(4096);
     nigh_status status = NIGH_OK, read = NIGH_OK;
-    size_t context_max = w->context_count;
     printf("{\"weight_bytes\":%llu,\"decode_bytes\":%llu,\"threads\":%zu,\"cpu\":\"%s\",\"load_ms\":%.2f}\n",
            (unsigned long long)w->m->about->weight_bytes, (unsigned long long)w->m->about->decode_bytes,
            nigh_pool_size(w->m->pool), kernels_name(), (double)w->m->load_ns / 1e6);
     fflush(stdout);
     while (status == NIGH_OK && nigh_cli_read_line(&line, &read))
-        status = take_step(w, nigh_str_trim(nigh_buf_str(&line)), context_max, err);
+        status = take_step(w, nigh_str_trim(nigh_buf_str(&line)), err);
     nigh_buf_release(&line);
     return status != NIGH_OK ? status : read == NIGH_OK ? NIGH_OK : nigh_fail(err, read, 0, "a line is too long");
 }

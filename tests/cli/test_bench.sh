@@ -25,13 +25,17 @@ check_equal "the start holds its parts" fits "$(awk "BEGIN {
     rest = $(value start_ms) - $(value load_ms) - $(value first_token_ms)
     print (rest > -0.02) ? \"fits\" : rest }")"
 check_match "a start in words" 'first token after [0-9.]+ ms .*, at most [0-9.]+ MB; .*1 threads' "$(bench "$model" --start -t 1)"
-out=$(printf 'prompt\ndecode\ndecode 40\nmemory\n' | bench "$model" -p 8 -n 4 -c 40 -t 1 --steps | cut -d , -f 2- | tail -n 4)
+out=$(printf 'prompt\ndecode\ndecode 40 3\nmemory\n' | bench "$model" -p 8 -n 4 -c 40 -t 1 --steps | cut -d , -f 2- | tail -n 4)
 check_match "steps" '^\{"prompt_tps":[0-9.]+\}' "$out"
-check_match "steps: decode" '^"context":0\}' "$out"
-check_match "steps: decode behind a context" '^"context":40\}' "$out"
+check_match "steps: decode"  '^"context":0,"tokens":4\}' "$out"
+check_match "steps: decode behind a context"  '^"context":40,"tokens":3\}' "$out"
 check_match "steps: memory" '^\{"memory_gbps":[0-9.]+\}$' "$out"
 steps() { printf '%s\n' "$1" | bench "$model" -p 8 -n 4 -c 40 -t 1 --steps > "$tmp/steps"; }
-check_fails "a context beyond the limit" 1 "'decode 41' is no step; prompt, memory, or decode 0..40" steps "decode 41"
+check_fails "a context beyond the limit" 1 "'decode 41' is no step; memory, prompt, or decode 0..40 1..4" steps "decode 41"
+check_fails "too many tokens" 1 "'decode 0 5' is no step" steps "decode 0 5"
+check_fails "no tokens" 1 "is no step" steps "decode 0 0"
+check_fails "a word too many" 1 "is no step" steps "decode 1 1 1"
+check_fails "no number" 1 "is no step" steps "decoder"
 check_fails "a word that is no step" 1 "'dance' is no step" steps dance
 check_match "NIGH_CPU" '"cpu":"scalar"' "$(NIGH_CPU=scalar bench "$model" -p 4 -n 2 -r 1 --json)"
 table=$(bench "$model" -p 32 -n 8 -r 1 -t 1)
