@@ -34,7 +34,7 @@ static inline nigh_model *model_file_open(const char *file, nigh_pool *pool, uns
     nigh_model *m = NULL;
     if (!model_file_path(file, path, sizeof path)) return NULL;
     if (nigh_file_open(&f, path, &err) == NIGH_OK) {
-        if (nigh_model_open(&m, f.bytes, (nigh_model_opts){ pool, cpu }, &err) != NIGH_OK)
+        if (nigh_model_open(&m, f.bytes, (nigh_model_opts){ .pool = pool, .cpu = cpu }, &err) != NIGH_OK)
             fprintf(stderr, "    %s: %s (at %llu)\n", file, err.text, (unsigned long long)err.at);
         nigh_file_close(&f);
     }

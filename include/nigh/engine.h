@@ -24,6 +24,9 @@ typedef struct nigh_runner nigh_runner;
 typedef struct {
     nigh_pool *pool;            /* borrowed during open; NULL: one thread */
     unsigned cpu;               /* processor flags to use (kernel.h), e.g. nigh_cpu_detect() */
+    /* Told, maybe by several threads at once, which bytes of the file were read and are not needed again; or NULL. */
+    void (*done)(void *ud, size_t offset, size_t bytes);
+    void *done_ud;
 } nigh_model_opts;
 
 typedef enum { NIGH_POOL_NONE = 0, NIGH_POOL_MEAN = 1, NIGH_POOL_CLS = 2, NIGH_POOL_LAST = 3 } nigh_pooling;

@@ -36,8 +36,12 @@ typedef struct { nigh_str bytes; int fd; } nigh_file;
 /* Maps a regular file read-only. Fails: ENOENT, EINVAL (not a regular file), EIO, ENOMEM. An empty file maps to
  * length 0. */
 NIGH_CHECK nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *err);
-/* Tells the system that these bytes of the mapping are not needed again soon. */
-void nigh_file_drop(nigh_file *f, size_t offset, size_t bytes);
+/* Tells the system that the pages of these bytes are not needed again soon. */
+void nigh_file_drop(const nigh_file *f, size_t offset, size_t bytes);
+/* Copies bytes of the file without touching the mapping; false when they are not all there. */
+bool nigh_file_copy(const nigh_file *f, size_t offset, void *out, size_t bytes);
+/* From here on this thread runs only where nothing else wants the core. */
+void nigh_os_thread_idle(void);
 /* Was the file cut short after it was mapped? What is missing reads as zeros; ask after the last read. */
 bool nigh_file_changed(const nigh_file *f);
 void nigh_file_close(nigh_file *f);

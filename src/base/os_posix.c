@@ -100,6 +100,12 @@ size_t nigh_os_rss_peak_bytes(void) {
     return getrusage(RUSAGE_SELF, &u) == 0 ? (size_t)u.ru_maxrss * 1024 : 0;
 }
 
+void nigh_os_thread_idle(void) {
+#ifdef SCHED_IDLE
+    pthread_setschedparam(pthread_self(), SCHED_IDLE, &(struct sched_param){ 0 });
+#endif
+}
+
 const char *nigh_os_env(const char *name) { return getenv(name); }
 
 bool nigh_os_random(void *out, size_t bytes) {
@@ -189,10 +195,20 @@ nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *err) {
     return status;
 }
 
-void nigh_file_drop(nigh_file *f, size_t offset, size_t bytes) {
-    size_t begin = nigh_round_up(offset, 4096), end = (offset + bytes) & ~(size_t)4095;
-    if (end > begin && end <= f->bytes.len)
-        madvise((void *)(uintptr_t)(f->bytes.ptr + begin), end - begin, MADV_DONTNEED);
+void nigh_file_drop(const nigh_file *f, size_t offset, size_t bytes) {
+    size_t begin = offset & ~(size_t)4095;
+    if (offset > f->bytes.len || bytes > f->bytes.len - offset || bytes == 0) return;
+    madvise((void *)(uintptr_t)(f->bytes.ptr + begin), offset + bytes - begin, MADV_DONTNEED);
+}
+
+bool nigh_file_copy(const nigh_file *f, size_t offset, void *out, size_t bytes) {
+    for (size_t at = 0; at < bytes;) {
+        ssize_t n = pread(f->fd, (char *)out + at, bytes - at, (off_t)(offset + at));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        at += (size_t)n;
+    }
+    return true;
 }
 
 void nigh_file_close(nigh_file *f) {

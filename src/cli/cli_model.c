@@ -1,6 +1,7 @@
 /* cli_model.c - see cli_model.h.
- * The hash of the file is computed by a thread of its own while the model loads and answers, so that the
- * status line can name the model without a wait; it reads the same pages that loading reads. */
+ * The hash of the file is computed by a thread of its own, on a core that nothing else wants, while the model answers:
+ * loading and answering are never slower for it. It copies the file piece by piece; the mapping's pages are given back
+ * as soon as they are packed. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <unistd.h>
@@ -35,9 +36,28 @@ static void end_line(nigh_cli_model *m) {
 
 /* ---- hash ---- */
 
-static void *hash_file(void *arg) {
-    nigh_cli_model *m = arg;
-    nigh_sha256_of(m->file.bytes, m->hash);
+enum { HASH_PIECE = 256 << 10 };
+
+/* The hash stays empty when the file can no longer be read as a whole. */
+static void hash_file(nigh_cli_model *m) {
+    uint8_t digest[32], *piece = nigh_alloc(1, HASH_PIECE);
+    size_t at = 0, len = m->file.bytes.len;
+    nigh_sha256 s;
+    nigh_sha256_init(&s);
+    while (piece && at < len && !atomic_load_explicit(&m->unwanted, memory_order_relaxed)) {
+        size_t bytes = nigh_min(HASH_PIECE, len - at);
+        if (!nigh_file_copy(&m->file, at, piece, bytes)) break;
+        nigh_sha256_add(&s, (nigh_str){ (const char *)piece, bytes });
+        at += bytes;
+    }
+    nigh_free(piece);
+    nigh_sha256_end(&s, digest);
+    if (at == len) nigh_sha256_hex(digest, m->hash);
+}
+
+static void *hash_beside(void *arg) {
+    nigh_os_thread_idle();
+    hash_file(arg);
     return NULL;
 }
 
@@ -58,6 +78,8 @@ static nigh_status name_file(nigh_cli_model *m, nigh_status status, nigh_err *er
     return nigh_failf(err, status, err->at, "%s: %s", name ? name + 1 : m->path, text);
 }
 
+static void drop_read(void *file, size_t offset, size_t bytes) { nigh_file_drop(file, offset, bytes); }
+
 nigh_status nigh_cli_model_open(nigh_cli_model *m, const char *name, int64_t threads, bool quiet, bool hash,
                                 nigh_err *err) {
     *m = (nigh_cli_model){ .file = { .fd = -1 }, .quiet = quiet, .begun_ns = nigh_os_now_ns() };
@@ -68,10 +90,10 @@ nigh_status nigh_cli_model_open(nigh_cli_model *m, const char *name, int64_t thr
                           "close other programs or take a smaller model", err));
     m->pool = nigh_pool_new((size_t)threads);
     if (!m->pool) return nigh_fail(err, NIGH_ENOMEM, 0, "the threads cannot be started; ask for fewer with -t");
-    m->hashing = hash && pthread_create(&m->hasher, NULL, hash_file, m) == 0;
+    m->hashing = hash && pthread_create(&m->hasher, NULL, hash_beside, m) == 0;
     say_weights(m);
-    nigh_status status =
-        nigh_model_open(&m->model, m->file.bytes, (nigh_model_opts){ .pool = m->pool, .cpu = nigh_cli_cpu() }, err);
+    const nigh_model_opts opts = { .pool = m->pool, .cpu = nigh_cli_cpu(), .done = drop_read, .done_ud = &m->file };
+    nigh_status status = nigh_model_open(&m->model, m->file.bytes, opts, err);
     if (nigh_file_changed(&m->file))
         status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");
     if (status != NIGH_OK) return name_file(m, status, err);
@@ -121,6 +143,7 @@ nigh_status nigh_cli_model_begin(nigh_cli_model *m, uint32_t context, uint32_t b
 
 void nigh_cli_model_close(nigh_cli_model *m) {
     end_line(m);
+    atomic_store(&m->unwanted, true);
     if (m->hashing) pthread_join(m->hasher, NULL);
     nigh_session_free(m->session);
     nigh_runner_free(m->runner);

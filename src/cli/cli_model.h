@@ -4,6 +4,7 @@
 #define NIGH_CLI_MODEL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/os.h"
 #include "base/pool.h"
@@ -25,6 +26,7 @@ typedef struct {
     size_t available;                   /* bytes that could be had before anything was taken; 0: not known */
     uint64_t begun_ns, load_ns;         /* when open was called; how long it took */
     bool quiet, line_open, hashing;
+    atomic_bool unwanted;               /* nobody will ask for the hash any more */
     pthread_t hasher;
 } nigh_cli_model;
 

@@ -369,7 +369,7 @@ static nigh_status converse(run_state *r, nigh_err *err) {
 static nigh_status work(run_state *r, const char *model, nigh_err *err) {
     r->talk = !r->o.prompt && !r->o.json && isatty(STDIN_FILENO);
     NIGH_TRY(draw_seed(&r->o, err));
-    NIGH_TRY(nigh_cli_model_open(&r->m, model, r->o.threads, r->o.quiet, true, err));
+    NIGH_TRY(nigh_cli_model_open(&r->m, model, r->o.threads, r->o.quiet, !r->o.quiet || r->o.json, err));
     r->begun_ns = r->m.begun_ns;
     if (r->o.chat || r->o.system || (r->talk && r->m.about->chat_template.len))
         NIGH_TRY(nigh_cli_chat_open(&r->chat, &r->m, r->o.system, err));

@@ -136,9 +136,11 @@ nigh_status nigh_hparams_read(nigh_model *m, const nigh_gguf *g, nigh_err *err) 
         NIGH_TRY(read_u32(m, g, "rope.dimension_count", h->head_dim, 1, h->head_dim, &h->rope_dims, err));
         if (h->rope_dims % 2) return nigh_failf(err, NIGH_EDATA, 0, "rope.dimension_count %u is odd", h->rope_dims);
     }
-    size_t vocab = nigh_tokenizer_count(m->tokenizer);
-    if (vocab == 0 || vocab > NIGH_VOCAB_MAX)
-        return nigh_failf(err, NIGH_EDATA, 0, "a vocabulary of %zu tokens is outside 1..%d", vocab, NIGH_VOCAB_MAX);
-    h->vocab = (uint32_t)vocab;
+    const nigh_gguf_value *tokens = nigh_gguf_find(g, NIGH_STR("tokenizer.ggml.tokens"));
+    if (!tokens) return nigh_fail(err, NIGH_EDATA, 0, "the file has no vocabulary: tokenizer.ggml.tokens is missing");
+    if (tokens->count == 0 || tokens->count > NIGH_VOCAB_MAX)
+        return nigh_failf(err, NIGH_EDATA, tokens->at, "a vocabulary of %llu tokens is outside 1..%d",
+                          (unsigned long long)tokens->count, NIGH_VOCAB_MAX);
+    h->vocab = (uint32_t)tokens->count;
     return NIGH_OK;
 }

@@ -1,5 +1,5 @@
-/* model.c - opens a model: parse the file, find the family, read its numbers, build the vocabulary,
- * pack the weights. After that the file's bytes are not needed any more. */
+/* model.c - opens a model: parse the file, find the family, read its numbers, pack the weights, and beside that build
+ * the vocabulary. After that the file's bytes are not needed any more. */
 #include "engine/model.h"
 
 #include "base/os.h"
@@ -68,6 +68,26 @@ static void fill_info(nigh_model *m) {
     m->info.pooling = m->h.pooling;
 }
 
+/* The vocabulary of a large model takes as long as a good part of its weights. */
+typedef struct { nigh_model *m; const nigh_gguf *g; nigh_status status; nigh_err err; } vocab_job;
+
+static nigh_status open_vocabulary(void *ud) {
+    vocab_job *j = ud;
+    j->status = nigh_tokenizer_open(&j->m->tokenizer, j->g, &j->err);
+    return j->status;
+}
+
+static nigh_status open_weights(nigh_model *m, const nigh_gguf *g, nigh_model_opts o, nigh_err *err) {
+    vocab_job vocab = { .m = m, .g = g };
+    NIGH_TRY(nigh_weights_load(m, g, o, (nigh_beside){ open_vocabulary, &vocab }, err));
+    if (vocab.status != NIGH_OK) {
+        if (err) *err = vocab.err;
+        return vocab.status;
+    }
+    if (o.done && g->tensor_count) o.done(o.done_ud, 0, (size_t)g->tensors[0].at);
+    return NIGH_OK;
+}
+
 nigh_status nigh_model_open(nigh_model **out, nigh_str file, nigh_model_opts o, nigh_err *err) {
     nigh_gguf g;
     *out = NULL;
@@ -76,11 +96,10 @@ nigh_status nigh_model_open(nigh_model **out, nigh_str file, nigh_model_opts o, 
     nigh_status st = m ? NIGH_OK : nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for a model");
     if (st == NIGH_OK) st = refuse_parts(&g, err);
     if (st == NIGH_OK) st = find_arch(m, &g, err);
-    if (st == NIGH_OK) st = nigh_tokenizer_open(&m->tokenizer, &g, err);
     if (st == NIGH_OK) st = nigh_hparams_read(m, &g, err);
     if (st == NIGH_OK) st = nigh_rope_init(m, &g, err);
     if (st == NIGH_OK) st = copy_texts(m, &g, err);
-    if (st == NIGH_OK) st = nigh_weights_load(m, &g, o.pool, err);
+    if (st == NIGH_OK) st = open_weights(m, &g, o, err);
     nigh_gguf_release(&g);
     if (st != NIGH_OK) { nigh_model_close(m); return st; }
     nigh_kernels_init(&m->kernels, o.cpu);

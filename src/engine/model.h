@@ -88,7 +88,11 @@ struct nigh_model {
 NIGH_CHECK nigh_status nigh_hparams_read(nigh_model *m, const nigh_gguf *g, nigh_err *err);
 /* The angle per position of each pair, scaling applied (rope.c). factors: [rope_dims / 2] divisors or NULL. */
 NIGH_CHECK nigh_status nigh_rope_init(nigh_model *m, const nigh_gguf *g, nigh_err *err);
-/* Binds and packs every tensor (weights.c). */
-NIGH_CHECK nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh_pool *pool, nigh_err *err);
+/* Something else to do while weights are packed, by one of the threads; when it fails, packing stops. */
+typedef struct { nigh_status (*run)(void *ud); void *ud; } nigh_beside;
+/* Binds and packs every tensor (weights.c). o: the pool, and who is told of bytes of the file that are done with.
+ * beside: done, too, unless something is wrong with the tensors; its failure is not returned. */
+NIGH_CHECK nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh_model_opts o, nigh_beside beside,
+                                         nigh_err *err);
 
 #endif

@@ -87,7 +87,7 @@ nigh_status nigh_runner_new(nigh_runner **out, const nigh_model *m, nigh_pool *p
     r->g.scratch_stride = nigh_graph_scratch_floats(m);
     size_t workers = nigh_pool_size(pool);
     r->scratch_bytes = workers * r->g.scratch_stride * sizeof(float);
-    r->block = nigh_os_pages_take(r->block_bytes);
+    r->block = nigh_os_sparse_take(r->block_bytes);     /* short prompts touch little of it */
     r->g.scratch = nigh_os_sparse_take(r->scratch_bytes);
     if (workers > 1) r->g.parts = nigh_os_sparse_take(NIGH_GRAPH_PARTS_FLOATS * sizeof(float));
     if (!r->block || !r->g.scratch || (workers > 1 && !r->g.parts)) {

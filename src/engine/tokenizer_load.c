@@ -388,6 +388,12 @@ static const struct { const char *text; int what; } known[] = {
     { "<MID>", IS_CONTROL }, { MARK "<MID>", IS_CONTROL }, { "<|code_middle|>", IS_CONTROL },
     { "<" BAR "fim" MARK "end" BAR ">", IS_CONTROL } };
 
+static bool is_name(nigh_str s, const char *text) {
+    size_t i = 0;
+    while (i < s.len && text[i] && text[i] == s.ptr[i]) i++;
+    return i == s.len && !text[i];
+}
+
 static void mark_known(loader *l) {
     nigh_tokenizer *t = l->t;
     size_t cursor = 0, best = NIGH_COUNT(known);
@@ -396,7 +402,7 @@ static void mark_known(loader *l) {
     for (uint32_t i = 0; i < t->count && nigh_gguf_next_string(l->tokens, &cursor, &s); i++) {
         if (s.len < 4 || s.ptr[s.len - 1] != '>') continue;
         for (size_t k = 0; k < NIGH_COUNT(known); k++) {
-            if (!nigh_str_eq(s, nigh_str_of(known[k].text))) continue;
+            if (!is_name(s, known[k].text)) continue;
             t->type[i] = (uint8_t)(NIGH_TOKEN_CONTROL | (t->type[i] & ~NIGH_TOKEN_TYPE_BITS)
                                    | (known[k].what != IS_CONTROL ? NIGH_TOKEN_ENDS : 0));
             if (known[k].what == ENDS_TURN && k < best) { best = k; turn = (int32_t)i; }

@@ -5,18 +5,28 @@
  *     | q | k | v | wo | gate and up, a group in turn | down | q | ...     each 64-byte aligned, in the order in which
  *                                                                          a forward pass reads them, vectors between
  *
- * Packing is split over the pool by groups of 16 rows. The file's bytes are read once, in order. */
+ * Packing is split over the pool by groups of 16 rows. The file's bytes are read once; a piece that is packed is
+ * reported (nigh_model_opts.done), so that the file and its packed copy are never both in memory as a whole. */
+#include <stdatomic.h>
+
 #include "base/os.h"
 #include "base/pool.h"
 #include "engine/model.h"
 
-enum { JOBS_MAX = 16 * NIGH_LAYERS_MAX + 16 };
+enum {
+    JOBS_MAX = 16 * NIGH_LAYERS_MAX + 16,
+    PIECE_BYTES = 512 << 10         /* packed at once, then reported */
+};
 
 typedef struct { nigh_mat *mat; const uint8_t *src; size_t groups_before; } pack_job;
 
 typedef struct {
     nigh_model *m;
     const nigh_gguf *g;
+    nigh_model_opts o;
+    nigh_beside beside;
+    size_t piece;                   /* groups that are packed at once */
+    atomic_bool stop;               /* beside has failed */
     nigh_err *err;
     nigh_status status;             /* the first failure; later calls do nothing */
     bool placing;                   /* second pass */
@@ -235,17 +245,35 @@ static nigh_status refuse_unknown(const loader *l) {
     return NIGH_OK;
 }
 
-static void pack_groups(void *ud, size_t worker, size_t begin, size_t end) {
+/* Groups begin..end-1 of one matrix; then the file's bytes of these rows are done with. */
+static void pack_piece(const loader *l, const pack_job *job, size_t begin, size_t end) {
+    const nigh_mat *mat = job->mat;
+    const nigh_type_info *info = nigh_type_find((uint32_t)mat->type);
+    size_t row_bytes = mat->cols / info->block_values * info->block_bytes, last = nigh_min(end * NIGH_ROWS, mat->rows);
+    for (size_t i = begin; i < end; i++)
+        nigh_mat_pack(mat->type, mat->rows, mat->cols, job->src, i,
+                      (uint8_t *)(uintptr_t)mat->data + i * mat->group_bytes);
+    const char *from = (const char *)job->src + begin * NIGH_ROWS * row_bytes;
+    if (l->o.done) l->o.done(l->o.done_ud, (size_t)(from - l->g->file.ptr), (last - begin * NIGH_ROWS) * row_bytes);
+}
+
+static void pack_groups(const loader *l, size_t begin, size_t end) {
+    for (size_t j = 0; j < l->job_count && begin < end; j++) {
+        size_t before = l->jobs[j].groups_before, after = before + (l->jobs[j].mat->rows + NIGH_ROWS - 1) / NIGH_ROWS;
+        if (after <= begin) continue;
+        size_t stop = nigh_min(end, after);
+        pack_piece(l, &l->jobs[j], begin - before, stop - before);
+        begin = stop;
+    }
+}
+
+/* Part 0 is what is done beside the packing, the others are pieces. */
+static void load_parts(void *ud, size_t worker, size_t begin, size_t end) {
     loader *l = ud;
-    size_t j = 0;
     (void)worker;
-    while (j + 1 < l->job_count && l->jobs[j + 1].groups_before <= begin) j++;
-    for (size_t i = begin; i < end; i++) {
-        while (j + 1 < l->job_count && l->jobs[j + 1].groups_before <= i) j++;
-        const pack_job *job = &l->jobs[j];
-        size_t group_idx = i - job->groups_before;
-        uint8_t *dst = (uint8_t *)(uintptr_t)job->mat->data + group_idx * job->mat->group_bytes;
-        nigh_mat_pack(job->mat->type, job->mat->rows, job->mat->cols, job->src, group_idx, dst);
+    for (size_t i = begin; i < end && !atomic_load_explicit(&l->stop, memory_order_relaxed); i++) {
+        if (i > 0) pack_groups(l, (i - 1) * l->piece, nigh_min(i * l->piece, l->groups));
+        else if (l->beside.run(l->beside.ud) != NIGH_OK) atomic_store(&l->stop, true);
     }
 }
 
@@ -259,8 +287,9 @@ static void count_parameters(nigh_model *m, const nigh_gguf *g, bool tied) {
     m->info.decode_bytes = m->weights_bytes - (tied ? 0 : embd_bytes);
 }
 
-nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh_pool *pool, nigh_err *err) {
-    loader l = { .m = m, .g = g, .err = err, .status = NIGH_OK };
+nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh_model_opts o, nigh_beside beside,
+                              nigh_err *err) {
+    loader l = { .m = m, .g = g, .o = o, .beside = beside, .err = err, .status = NIGH_OK };
     m->layers = nigh_alloc(m->h.layers, sizeof *m->layers);
     l.jobs = nigh_alloc(JOBS_MAX, sizeof *l.jobs);
     l.seen = nigh_alloc(g->tensor_count, sizeof *l.seen);
@@ -279,7 +308,8 @@ nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh_pool *pool
     }
     l.placing = true;
     bind_all(&l);
-    if (l.status == NIGH_OK) nigh_pool_run(pool, pack_groups, &l, l.groups, 16);
+    l.piece = nigh_max(1, PIECE_BYTES / nigh_max(1, l.bytes / nigh_max(1, l.groups)));
+    if (l.status == NIGH_OK) nigh_pool_run(o.pool, load_parts, &l, 1 + (l.groups + l.piece - 1) / l.piece, 1);
     bool tied = !nigh_gguf_tensor_find(g, NIGH_STR("output.weight"));
     if (tied) m->output = m->token_embd;
     count_parameters(m, g, tied);
