@@ -1,4 +1,6 @@
-/* kernel_avx2.c - AVX2: eight rows in eight lanes, so a group of 16 is done in two halves.
+/* kernel_avx2.c - AVX2: eight rows in eight lanes, so a group of 16 is done in two halves: for several tokens one after
+ * the other, because the weights of a half fill eight of 16 registers; for one token block by block, because that
+ * reads memory strictly forward.
  *
  * There is no instruction here that multiplies bytes into int32. vpmaddubsw multiplies u8 x s8 and adds pairs into
  * int16 with saturation, so it is used only where no sum can reach 32,767 (|q| <= 127), and vpmaddwd widens then:
@@ -204,6 +206,37 @@ ALWAYS void prefetch(nigh_form f, const uint8_t *at, size_t i) {
     for (size_t n = 0; n < share; n += 64) _mm_prefetch((const char *)at + AHEAD_BYTES + i * share + n, _MM_HINT_T0);
 }
 
+ALWAYS __m256 one_half(nigh_type type, const uint8_t *plane, const uint8_t *scale, size_t i, size_t h, const int8_t *q,
+                       float da, const int32_t *sum, __m256 acc) {
+    nigh_form f = nigh_form_of(type);
+    UNSET __m256i w[8];
+    for (int j = 0; j < 8; j++) w[j] = read_register(f, plane + 32 * h, j);
+    scales s = read_scales(type, f, scale, i, h);
+    return add_block(f, w, &s, q, da, sum, acc);
+}
+
+/* The product with a single token: both halves of a block in turn, so that the weights are walked once. */
+ALWAYS void one_token(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t begin, size_t end) {
+    nigh_form f = nigh_form_of(type);
+    size_t blocks = m->cols / NIGH_BLOCK, plane_bytes = nigh_form_plane_bytes(f);
+    for (size_t g = begin; g < end; g++) {
+        const uint8_t *at = m->data + g * m->group_bytes;
+        v16 acc = v16_zero();
+        for (size_t b = 0; b < blocks;) {
+            size_t span = nigh_min(NIGH_SPAN, blocks - b);
+            const uint8_t *scale = at + span * plane_bytes;
+            for (size_t i = 0; i < span; i++, b++) {
+                const int8_t *q = a->q + b * NIGH_BLOCK;
+                prefetch(f, at, i);
+                acc.a = one_half(type, at + i * plane_bytes, scale, i, 0, q, a->scale[b], a->sum + 2 * b, acc.a);
+                acc.b = one_half(type, at + i * plane_bytes, scale, i, 1, q, a->scale[b], a->sum + 2 * b, acc.b);
+            }
+            at += nigh_form_span_bytes(f, span);
+        }
+        store_group(m, g, acc, out);
+    }
+}
+
 /* The sums of 8 rows for `tokens` tokens. */
 ALWAYS void half_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t group, size_t h, const nigh_acts *a,
                       size_t first, __m256 acc[TILE]) {
@@ -221,7 +254,7 @@ ALWAYS void half_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t g
             UNSET __m256i w[8];
             for (int j = 0; j < 8; j++) w[j] = read_register(f, at + i * nigh_form_plane_bytes(f) + 32 * h, j);
             scales s = read_scales(type, f, scale, i, h);
-            if (h == 0 && tokens == 1) prefetch(f, at, i);
+            if (h == 0 && first == 0) prefetch(f, at, i);
             UNROLL for (size_t t = 0; t < tokens; t++)
                 acc[t] = add_block(f, w, &s, q + t * NIGH_BLOCK, da[t], sum + 2 * t, acc[t]);
         }
@@ -240,6 +273,10 @@ ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
 
 ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride,
                          size_t begin, size_t end) {
+    if (a->count == 1) {
+        one_token(type, m, a, out, begin, end);
+        return;
+    }
     for (size_t g = begin; g < end; g++) {
         size_t t = 0;
         for (; t + TILE <= a->count; t += TILE) quant_tile(type, TILE, m, g, a, t, out, stride);
