@@ -7,7 +7,7 @@
 //     NIGH_PEERS=0             without llama.cpp (also where it cannot be installed)
 //     NIGH_BENCH_OUT=DIR       what is installed and written (build/peers)
 //     NIGH_BENCH_MODELS=DIR    where the bench models lie or are made (OUT/models)
-//     NIGH_BENCH_WHAT=a,b      only these parts: tokens, context, start, busy, avx2
+//     NIGH_BENCH_WHAT=a,b      only these parts: tokens, start, busy, avx2, one thread
 //     NIGH_BENCH_CSV=FILE      where the CSV goes (OUT/peers.csv)
 //     NIGH_BENCH_WRAP="cmd"    a command in front of every part (a lock, taskset, numactl)
 //     LLAMA_BENCH=FILE         a llama-bench of one's own, as one more column
@@ -137,7 +137,7 @@ async function decodeBehind(job, ours, peer, context, more) {
 
 // llama-bench measures by itself; it cannot take turns.
 function addBench(job, prompt, decode) {
-    const args = ['-m', job.path, '-t', job.threads, '-p', job.prompt, '-n', job.tokens, '-r', job.rounds, '-fa', 1,
+    const args = ['-m', job.path, '-t', job.threads, '-p', job.prompt, '-n', job.tokens, '-r', job.benchRounds, '-fa', 1,
         '-lm', 'none', '-o', 'json'].map(String);
     const made = spawnSync(job.bench, args, { env: { ...process.env, ...PEER_ENV }, cwd: path.dirname(job.bench),
         encoding: 'utf8' });
@@ -227,7 +227,7 @@ async function partBusy(job) {
     return rows;
 }
 
-const PARTS = { tokens: partTokens, context: partTokens, avx2: partTokens, start: partStart, busy: partBusy };
+const PARTS = { tokens: partTokens, 'one thread': partTokens, avx2: partTokens, start: partStart, busy: partBusy };
 
 // ---- what is needed: limits, models, the peer ----
 
@@ -320,35 +320,36 @@ function modelFiles(wanted) {
 const FILES = ['smollm2-135m-q8_0', 'smollm2-135m-q4_0', 'smollm2-135m-q4_k_m', 'qwen2.5-0.5b-q4_0', 'qwen2.5-0.5b-q4_k_m',
     'llama-3.2-1b-q4_0', 'llama-3.2-1b-q4_k_m'];
 
+// What matters most comes first: whoever stops early has it in the CSV.
 function plan(files, peers) {
     const rounds = SHORT ? 2 : 5, jobs = [], most = Math.min(2, CPUS);
-    const only = process.env.NIGH_BENCH_WHAT?.split(',');
-    const bench = process.env.LLAMA_BENCH;
+    const only = process.env.NIGH_BENCH_WHAT?.split(','), bench = process.env.LLAMA_BENCH;
     const add = (part, file, more) => {
         if (only && !only.includes(part)) return;
         jobs.push({ part, path: file, file: path.basename(file, '.gguf'), threads: most, prompt: 512, tokens: 128, contexts: [],
             contextTokens: 32, contextRounds: rounds, rounds, peers, ...more });
     };
-    for (const file of files) {
-        const own = !FILES.includes(path.basename(file, '.gguf')), big = /llama-3.2/.test(file), small = /smollm2/.test(file);
-        // a file of one's own may be tiny: a quarter of what its context holds
-        const size = own ? { prompt: 64, tokens: 16 } : {};
-        add('tokens', file, { ...size, bench, rounds: big && !SHORT ? 5 : rounds });
-        if (!SHORT && !big && most > 1 && !/k_m/.test(file)) add('tokens', file, { ...size, threads: 1 });
-        const contexts = own ? [16, 128] : SHORT ? [128, 1024] : small ? [128, 1024, 8064] : [128, 1024];
-        if (!/k_m/.test(file)) add('context', file, { rounds: 0, contexts, prompt: 1, tokens: 64, contextTokens: own ? 8 : 32 });
-    }
+    const known = file => FILES.includes(path.basename(file, '.gguf')), mixed = file => /k_m/.test(file);
+    const small = file => /smollm2/.test(file), big = file => /llama-3.2/.test(file);
+    // A file of one's own may be tiny.
+    const size = file => known(file) ? {} : { prompt: 64, tokens: 16, contextTokens: 8 };
+    const contexts = file => !known(file) ? [16, 128] : mixed(file) ? [] : small(file) && !SHORT ? [128, 1024, 8064] : [128, 1024];
+    for (const file of files)
+        add('tokens', file, { ...size(file), bench, benchRounds: big(file) ? 2 : rounds, contexts: big(file) ? [] : contexts(file) });
+    for (const file of files.filter(big)) if (!mixed(file)) add('tokens', file, { rounds: 0, prompt: 1, contexts: contexts(file) });
     const light = files.filter(file => !/k_m|q8_0/.test(file));
-    for (const file of light) add('start', file, { cold: !SHORT, prompt: /-q\d/.test(file) ? 512 : 64, rounds: SHORT ? 3 : 5 });
+    for (const file of light) add('start', file, { ...size(file), cold: !SHORT });
     const busy = files.find(file => /smollm2.*q8_0/.test(file)) ?? files[0];
-    if (busy) add('busy', busy, { tokens: 24, rounds: SHORT ? 2 : 5 });
-    if (!SHORT && process.arch === 'x64' && !light.every(file => !FILES.includes(path.basename(file, '.gguf'))))
-        for (const file of files) if (!/llama.*k_m/.test(file)) add('avx2', file, { cpu: 'avx2', rounds: 3 });
+    if (busy) add('busy', busy, { ...size(busy), tokens: 24 });
+    if (SHORT) return jobs;
+    const some = files.filter(file => !mixed(file) && !big(file));
+    if (process.arch === 'x64') for (const file of some) add('avx2', file, { ...size(file), cpu: 'avx2', rounds: 3 });
+    if (most > 1) for (const file of some) add('one thread', file, { ...size(file), threads: 1 });
     return jobs;
 }
 
 function runJob(job, at, count) {
-    say(`${String(at + 1).padStart(2)}/${count}  ${job.part.padEnd(8)} ${job.file}, ${job.threads} thr.`);
+    say(`${String(at + 1).padStart(2)}/${count}  ${job.part.padEnd(10)} ${job.file}, ${job.threads} thr.`);
     const { command, args } = wrap(process.execPath, [fileURLToPath(import.meta.url), '--job', JSON.stringify(job)]);
     const made = spawnSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 26 });
     try {
@@ -384,12 +385,16 @@ async function main(files) {
     measureLimits();
     let jobs = plan(models, peers);
     if (peers && jobs.some(job => job.cpu) && !makeAvx2()) jobs = jobs.map(job => job.cpu ? { ...job, peers: false } : job);
-    const rows = jobs.flatMap((job, i) => runJob(job, i, jobs.length));
-    const about = describe(rows, peers);
     const target = process.env.NIGH_BENCH_CSV ?? path.join(OUT, 'peers.csv');
     const limitRows = readLimits().map(limit => ({ file: 'this machine', what: `${limit.what} ${limit.isa}`.trim(),
         threads: limit.threads, unit: limit.unit, ours: [limit.rate] }));
-    fs.writeFileSync(target, csv([...limitRows, ...rows], { ...about, engines: { ...about.engines } }));
+    const rows = [];
+    let about = describe(rows, peers);
+    for (const [i, job] of jobs.entries()) {
+        rows.push(...runJob(job, i, jobs.length));
+        about = describe(rows, peers);
+        fs.writeFileSync(target, csv([...limitRows, ...rows], about));
+    }
     console.log(`${about.date} UTC, commit ${about.commit}, ${about.machine}`);
     if (peers) console.log(`peer: ${about.engines.peer}; flash attention, f16 cache, huge pages; without node's own start`);
     for (const limit of limitRows)

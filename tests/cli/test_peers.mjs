@@ -63,7 +63,7 @@ check('the CSV', () => {
 const out = fs.mkdtempSync(path.join(os.tmpdir(), 'nigh-peers-'));
 const run = spawnSync(process.execPath, [path.join(root, 'bench/peers/peers.mjs'), path.join(root, 'models/nigh-stories.gguf')], {
     encoding: 'utf8', env: { ...process.env, NIGH: process.env.NIGH ?? path.join(root, 'build/nigh'), NIGH_SHORT: '1',
-        NIGH_BENCH_OUT: out, NIGH_BENCH_WHAT: 'tokens,context,start', NIGH_BENCH_WRAP: '', NIGH_LIMITS: path.join(out, 'none'),
+        NIGH_BENCH_OUT: out, NIGH_BENCH_WHAT: 'tokens,start', NIGH_BENCH_WRAP: '', NIGH_LIMITS: path.join(out, 'none'),
         LLAMA_BENCH: '', npm_config_registry: 'http://127.0.0.1:9/', npm_config_fetch_retries: '0', npm_config_cache: out } });
 check('it ends well', () => assert.equal(run.status, 0, run.stderr));
 check('it says that llama.cpp is not there', () =>
