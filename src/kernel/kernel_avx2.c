@@ -62,7 +62,7 @@ static inline float v16_sum(v16 v) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
-enum { LANES_TOKENS = 4, LANES_KEYS = 2, LANES_VALUES = 2, LANES_DIRECT = 4 };
+enum { LANES_TOKENS = 4, LANES_KEYS = 2, LANES_VALUES = 2, LANES_DIRECT = 4, LANES_FETCH = 2 };
 #define LANES_QUERIES 2
 #include "kernel/kernel_lanes.h"
 

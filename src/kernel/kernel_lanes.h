@@ -16,6 +16,7 @@
  *     LANES_KEYS      groups of 16 keys that are multiplied at once (1..4)
  *     LANES_VALUES    groups of 16 values of the head that are added up at once (1..4)
  *     LANES_DIRECT    queries up to which keys and values are not unpacked to f32 first
+ *     LANES_FETCH     third argument of __builtin_prefetch for keys and values: 3 the first cache, 2 the second
  *
  * A lane is always one output of its own: a weight row, a key, or one value of the head. Each adds its terms in
  * rising order, multiply then add, as kernel_ref.c does; several sums run side by side to hide the latency. */
@@ -86,6 +87,7 @@ enum { KEY_GROUPS = NIGH_KV_BLOCK / 16 };
 typedef struct {
     const nigh_attn *a;
     const uint8_t *k, *v;
+    const uint8_t *next;                /* keys that are needed next, to be asked for; NULL: do not */
     size_t base, first;                 /* position of key 0 of the block; the first query of the run */
     float *part;
 } query_tile;
@@ -120,10 +122,17 @@ ALWAYS v16 load_value(nigh_type type, const uint8_t *v, size_t dims, size_t key,
     return load_stored(type, v, key * dims + d, scale);
 }
 
+/* Asks for bytes begin..end-1 of what comes next. One token waits for memory: while its scores are computed, the values
+ * are fetched, and while those are added up, the keys of the next block. */
+ALWAYS void ask_for(const uint8_t *p, size_t begin, size_t end) {
+    for (size_t at = nigh_round_up(begin, 64); at < end; at += 64) __builtin_prefetch(p + at, 0, LANES_FETCH);
+}
+
 /* Scores of `queries` queries with `groups` groups of 16 keys from group `at` on. */
 ALWAYS void score_groups(nigh_type type, const query_tile *t, size_t queries, size_t at, size_t groups) {
     size_t dims = t->a->head_dim, span = type == NIGH_TYPE_Q8_0 ? NIGH_KV_SPAN : dims;
     const float *const *q = t->a->q + t->first;
+    size_t step = nigh_kv_half_bytes(type, dims) / (KEY_GROUPS * dims);
     UNSET v16 acc[4][LANES_KEYS];
     for (size_t i = 0; i < queries; i++)
         for (size_t g = 0; g < groups; g++) acc[i][g] = v16_zero();
@@ -134,6 +143,7 @@ ALWAYS void score_groups(nigh_type type, const query_tile *t, size_t queries, si
                                               : v16_zero();
         for (size_t d = first; d < first + span; d++) {
             for (size_t g = 0; g < groups; g++) key[g] = load_stored(type, t->k, ((at + g) * dims + d) * 16, scale[g]);
+            if (t->next) ask_for(t->v, (at * dims + d * groups) * step, (at * dims + (d + 1) * groups) * step);
             for (size_t i = 0; i < queries; i++)
                 for (size_t g = 0; g < groups; g++) acc[i][g] = v16_add(acc[i][g], v16_mul(v16_set1(q[i][d]), key[g]));
         }
@@ -211,6 +221,7 @@ ALWAYS void score_tile(nigh_type type, const query_tile *t, size_t queries) {
 ALWAYS void value_chunks(nigh_type type, const query_tile *t, size_t queries, size_t lo, size_t hi, size_t d,
                          size_t chunks, bool fresh) {
     size_t dims = t->a->head_dim;
+    size_t step = nigh_kv_half_bytes(type, dims) / NIGH_KV_BLOCK;
     const float *weight = weights_at(t, 0);
     UNSET v16 acc[4][4];
     for (size_t i = 0; i < queries; i++)
@@ -218,6 +229,7 @@ ALWAYS void value_chunks(nigh_type type, const query_tile *t, size_t queries, si
     for (size_t key = lo; key < hi; key++) {
         UNSET v16 value[4];
         for (size_t c = 0; c < chunks; c++) value[c] = load_value(type, t->v, dims, key, d + 16 * c);
+        if (t->next && d == 0) ask_for(t->next, key * step, (key + 1) * step);
         for (size_t i = 0; i < queries; i++) {
             v16 by = v16_set1(weight[i * NIGH_KV_BLOCK + key]);
             for (size_t c = 0; c < chunks; c++) acc[i][c] = v16_add(acc[i][c], v16_mul(by, value[c]));
@@ -318,7 +330,8 @@ static void attend_q8_0(query_tile t, size_t lo, size_t hi) {
 static void lanes_attend(const nigh_attn *a, size_t block, float *part) {
     size_t padded = nigh_attn_padded(a->count), lo = NIGH_KV_BLOCK, hi = 0;
     const uint8_t *k = a->blocks + block * a->block_stride;
-    query_tile t = { a, k, k + nigh_kv_half_bytes(a->type, a->head_dim), block * NIGH_KV_BLOCK, 0, part };
+    const uint8_t *next = a->count <= LANES_QUERIES ? k + a->block_stride : NULL;
+    query_tile t = { a, k, k + nigh_kv_half_bytes(a->type, a->head_dim), next, block * NIGH_KV_BLOCK, 0, part };
     for (size_t i = 0; i < padded; i++) part[i] = -__builtin_inff();
     memset(part + padded, 0, padded * sizeof *part);
     for (size_t i = 0; i < a->count; i++) {
