@@ -41,7 +41,7 @@ CLI_SRC  := $(wildcard src/cli/*.c)
 OBJ      := $(SRC:%.c=$B/%.o) $(if $(filter node,$(ROOMS)),$B/gen/console_data.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$B/%.o)
 LIB      := $B/libnigh.a
-NODE_LIBS := $(if $(filter node,$(ROOMS)),-lmicrohttpd)
+NODE_LIBS := $(if $(filter node,$(ROOMS)),-lmicrohttpd -lsodium)
 
 KINDS    := unit prop golden conform fault
 UNIT     := $(patsubst tests/%.c,$B/tests/%,$(foreach k,$(KINDS),$(wildcard tests/$k/test_*.c)))
@@ -81,11 +81,15 @@ $B/%.o: %.c
 	@echo '  cc $<'
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
-# The pages of the console, as a part of the program.
-CONSOLE  := $(sort $(wildcard web/console/*))
-$B/gen/console_data.c: $(CONSOLE) $B/tools/embed
+# The console, the SDK and the engine for the browser, as a part of the program: built when Node.js and the packages of
+# web/package.json are there (tools/install.sh run), else one page that says so.
+WEB_READY := $(and $(shell command -v node 2> /dev/null),$(wildcard web/node_modules/.package-lock.json))
+WEB_SRC  := $(sort $(shell find web -type f -not -path '*/node_modules/*' -not -path '*/artifacts/*'))
+WASM_READY := $(and $(shell command -v $(or $(WASM_CC),clang-19) 2> /dev/null),$(shell command -v wasm-ld-19 2> /dev/null))
+SITE     := $(if $(WEB_READY),build/web/site,web/plain)
+$B/gen/console_data.c: $(if $(WEB_READY),build/web/site.stamp,$(WEB_SRC)) $B/tools/embed
 	@mkdir -p $(@D)
-	@$B/tools/embed $@ $(CONSOLE)
+	@$B/tools/embed $@ $(SITE) $$(find $(SITE) -type f | LC_ALL=C sort)
 $B/gen/console_data.o: $B/gen/console_data.c
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
@@ -125,7 +129,7 @@ $B/tools/%: tools/%.c tests/test.h
 	@$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d $< -o $@
 
 # ---- what one types ----
-.PHONY: golden-models fuzz-programs arm test-arm
+.PHONY: golden-models fuzz-programs arm test-arm sdk
 .PHONY: all run test test-native tidy wasm bench-kernel bench-matrix bench-peers fuzz install uninstall clean help
 run:            ## install what is missing, build, start the node at http://127.0.0.1:6444
 	@tools/install.sh run
@@ -228,6 +232,13 @@ build/wasm-$1/kernel_bits.wasm: $(patsubst %.c,build/wasm-$1/%.o,tests/wasm/kern
 -include $(WASM_SRC:%.c=build/wasm-$1/%.d) build/wasm-$1/tests/wasm/kernel_bits.d
 endef
 $(foreach kind,$(WASM_KINDS),$(eval $(call WASM_RULES,$(kind))))
+
+# ---- the SDK: its npm package, and the site that the program carries ----
+build/web/%.stamp: $(WEB_SRC) $(if $(WASM_READY),$(WASM_KINDS:%=build/nigh-%.wasm))
+	@echo '  web $*'
+	@node web/build.mjs $*
+
+sdk: build/web/package.stamp    ## the npm package of the SDK, build/web/package (npm pack makes a file of it)
 
 wasm:           ## the core for the browser, build/nigh-*.wasm, if clang-19 and lld-19 are there
 	@if command -v $(WASM_CC) > /dev/null && command -v $(WASM_LD) > /dev/null; \

@@ -1,6 +1,6 @@
 /* embed.c - writes files as a C table, so that the program carries its own pages.
- * usage: embed OUT.c FILE...      Each file becomes the asset "/NAME" with the type of its ending
- * (src/node/assets.h). */
+ * usage: embed OUT.c ROOT FILE...      Each file becomes the asset "/PATH", its path below the folder ROOT, with the
+ * type of its ending (src/node/assets.h). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,16 +8,20 @@
 static const char *type_of(const char *name) {
     static const struct { const char *end, *type; } types[] = {
         { ".html", "text/html; charset=utf-8" }, { ".css", "text/css; charset=utf-8" },
-        { ".js", "text/javascript; charset=utf-8" }, { ".svg", "image/svg+xml" } };
+        { ".js", "text/javascript; charset=utf-8" }, { ".svg", "image/svg+xml" }, { ".wasm", "application/wasm" },
+        { ".json", "application/json" } };
     const char *end = strrchr(name, '.');
     for (size_t i = 0; end && i < sizeof types / sizeof *types; i++)
         if (strcmp(end, types[i].end) == 0) return types[i].type;
     return "application/octet-stream";
 }
 
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
+/* The path below the root, without a slash in front. */
+static const char *below(const char *path, const char *root) {
+    size_t n = strlen(root);
+    if (strncmp(path, root, n) == 0) path += n;
+    while (*path == '/') path++;
+    return path;
 }
 
 static int write_bytes(FILE *out, const char *path, int index, size_t *count) {
@@ -34,14 +38,14 @@ static int write_bytes(FILE *out, const char *path, int index, size_t *count) {
 
 int main(int argc, char **argv) {
     size_t counts[64];
-    FILE *out = argc > 1 && argc < 66 ? fopen(argv[1], "w") : NULL;
-    if (!out) { fprintf(stderr, "usage: embed OUT.c FILE...\n"); return 1; }
+    FILE *out = argc > 2 && argc < 67 ? fopen(argv[1], "w") : NULL;
+    if (!out) { fprintf(stderr, "usage: embed OUT.c ROOT FILE...\n"); return 1; }
     fprintf(out, "/* Made by tools/embed.c. */\n#include \"node/assets.h\"\n\n");
-    for (int i = 2; i < argc; i++) if (write_bytes(out, argv[i], i, &counts[i - 2])) return 1;
+    for (int i = 3; i < argc; i++) if (write_bytes(out, argv[i], i, &counts[i - 3])) return 1;
     fprintf(out, "const nigh_asset nigh_assets[] = {\n");
-    for (int i = 2; i < argc; i++)
-        fprintf(out, "    { \"/%s\", \"%s\", bytes_%d, %zu },\n", base_name(argv[i]), type_of(argv[i]), i,
-                counts[i - 2]);
-    fprintf(out, "};\nconst size_t nigh_asset_count = %d;\n", argc - 2);
+    for (int i = 3; i < argc; i++)
+        fprintf(out, "    { \"/%s\", \"%s\", bytes_%d, %zu },\n", below(argv[i], argv[2]), type_of(argv[i]), i,
+                counts[i - 3]);
+    fprintf(out, "};\nconst size_t nigh_asset_count = %d;\n", argc - 3);
     return fclose(out) ? 1 : 0;
 }

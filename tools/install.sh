@@ -37,11 +37,12 @@ need() {
 need run   gcc                have "${CC:-cc}"            -- compiles everything
 need run   libc6-dev          header stdio.h              -- headers of the C library
 need run   libmicrohttpd-dev  header microhttpd.h         -- the HTTP server that the node stands on
-need test  clang-19           have clang-19               -- builds the core for WebAssembly, and the fuzz targets
-need test  lld-19             have wasm-ld-19             -- links the WebAssembly module
-need test  nodejs             node_is_new                 -- runs the tests of the browser module, console and clients
-need test  npm                have npm                    -- installs the openai client and the browser driver
-need test  ca-certificates    certificates                -- npm fetches its packages over TLS
+need run   libsodium-dev      header sodium.h             -- signs the manifests of models
+need run   clang-19           have clang-19               -- builds the engine as WebAssembly, and the fuzz targets
+need run   lld-19             have wasm-ld-19             -- links the engine for the browser
+need run   nodejs             node_is_new                 -- builds the SDK and the console, and runs their tests
+need run   npm                have npm                    -- installs the packages that build them
+need run   ca-certificates    certificates                -- npm fetches its packages over TLS
 need test  chromium           chromium_is_there           -- the browser that the console test drives
 need test  curl               have curl                   -- the commands of the documents use it
 need test  zstd               have zstd                   -- unpacks the reference texts of some tests
@@ -50,14 +51,18 @@ need test  libc6-dev-arm64-cross [ -e /usr/aarch64-linux-gnu/include/stdio.h ] -
 need test  qemu-user          have qemu-aarch64           -- runs them
 need lanes libclang-rt-19-dev clang_runtime               -- the run-time parts of libFuzzer and of the sanitizers
 
-npm_missing=
-if [[ $wanted == *" test "* ]] && [ -e tests/web/package-lock.json ] &&
-    [ ! tests/web/node_modules/.package-lock.json -nt tests/web/package-lock.json ]; then
-    npm_missing=1
-    echo "  missing: tests/web/node_modules the npm packages of the client and console tests (tests/web/package.json)"
-fi
+npm_missing=()
+# npm_need PURPOSE FOLDER -- REASON: notes the folder when its packages are older than its lock file.
+npm_need() {
+    [[ $wanted == *" $1 "* ]] && [ -e "$2/package-lock.json" ] || return 0
+    [ ! "$2/node_modules/.package-lock.json" -nt "$2/package-lock.json" ] || return 0
+    npm_missing+=("$2")
+    printf '  missing: %-20s %s\n' "$2/node_modules" "$4"
+}
+npm_need run  web       -- "the npm packages that build the SDK and the console (web/package.json)"
+npm_need test tests/web -- "the npm packages of the client and console tests (tests/web/package.json)"
 
-if [ ${#missing[@]} = 0 ] && [ -z "$npm_missing" ]; then
+if [ ${#missing[@]} = 0 ] && [ ${#npm_missing[@]} = 0 ]; then
     [ -z "$check" ] || echo "nothing is missing for '$purpose'"
     exit 0
 fi
@@ -80,8 +85,8 @@ if [ ${#missing[@]} != 0 ]; then
         exit 1
     fi
 fi
-if [ -n "$npm_missing" ]; then
-    echo "installing: npm packages of tests/web"
-    (cd tests/web && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund --loglevel=error)
-    touch tests/web/node_modules/.package-lock.json
-fi
+for folder in "${npm_missing[@]}"; do
+    echo "installing: npm packages of $folder"
+    (cd "$folder" && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund --loglevel=error)
+    touch "$folder/node_modules/.package-lock.json"
+done

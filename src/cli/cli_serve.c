@@ -30,7 +30,7 @@ static const char help[] =
     "  --queue N            sequences that may wait, default 64; more are answered with 429\n"
     "  --draft MODEL        a small model of the same vocabulary guesses ahead; none: nothing guesses\n"
     "  --no-speculation     the same as --draft none. Otherwise repetitions are guessed from the text and\n"
-    "                       checked many at once: faster where it repeats, never slower, and the same text to the byte\n"
+    "                       checked many at once: faster where it repeats, never slower, the same text to the byte\n"
     "  --fields             prints the fields of the API with their types and ranges as JSON, and ends\n"
     "\n"
     "Ctrl-C or SIGTERM: stops accepting, lets answers end for up to 10 seconds; a second one ends at once.\n"
@@ -51,11 +51,12 @@ typedef struct {
     bool new_key, fields, alone;
 } words;
 
-/* The key file when none was named: beside the models, in the user's own folder. */
-static bool default_key_file(char *out, size_t cap) {
+/* A file of keys when none was named: beside the models, in the user's own folder. */
+static bool default_key_file(const char *name, char *out, size_t cap) {
     const char *home = nigh_os_env("NIGH_HOME"), *user = nigh_os_env("HOME");
     if (!home && !user) return false;
-    return nigh_format(out, cap, "%s%s/keys/api", home ? home : user, home ? "" : "/.local/share/nigh") < cap;
+    return nigh_format(out, cap, "%s%s/keys/%s", home ? home : user, home ? "" : "/.local/share/nigh", name)
+        < cap;
 }
 
 static nigh_status make_key(const char *path, nigh_err *err) {
@@ -110,11 +111,12 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
         { "parallel", 0, NIGH_OPT_INT, &w.parallel, 0, 64 }, { "queue", 0, NIGH_OPT_INT, &w.queue, 0, 65536 },
         { "draft", 0, NIGH_OPT_TEXT, &w.draft, 0, 0 }, { "no-speculation", 0, NIGH_OPT_FLAG, &w.alone, 0, 0 },
         { "new-key", 0, NIGH_OPT_FLAG, &w.new_key, 0, 0 }, { "fields", 0, NIGH_OPT_FLAG, &w.fields, 0, 0 } };
-    static char key_path[4096], draft_path[4096], paths[MODELS_MAX][4096];
+    static char key_path[4096], manifest_key[4096], draft_path[4096], paths[MODELS_MAX][4096];
     const char *models[MODELS_MAX];
     NIGH_TRY(nigh_opts_read(opts, NIGH_COUNT(opts), &argc, argv, err));
     if (w.fields) return print_fields();
-    bool has_default = default_key_file(key_path, sizeof key_path);
+    bool has_default = default_key_file("api", key_path, sizeof key_path)
+        && default_key_file("manifest", manifest_key, sizeof manifest_key);
     if (w.new_key) return make_key(w.key_file ? w.key_file : has_default ? key_path : NULL, err);
     if (!w.key_file && has_default && nigh_file_exists(key_path)) w.key_file = key_path;
     if (argc > MODELS_MAX) return nigh_failf(err, NIGH_ERANGE, 0, "at most %d models", MODELS_MAX);
@@ -128,7 +130,7 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     bool none = nigh_cli_draft_is_none(w.draft), draft = w.draft && !none && !w.alone;
     if (draft) NIGH_TRY(nigh_cli_model_path(w.draft, draft_path, sizeof draft_path, err));
     nigh_node_opts o = { .models = models, .model_count = count, .host = w.host, .port = (uint16_t)w.port,
-        .key_file = w.key_file, .cpu = nigh_cli_cpu(),
+        .key_file = w.key_file, .manifest_key = has_default ? manifest_key : NULL, .cpu = nigh_cli_cpu(),
         .threads = (uint32_t)w.threads, .context_tokens = (uint32_t)w.context, .parallel = (uint32_t)w.parallel,
             .queue = (uint32_t)w.queue, .alone = w.alone || none, .draft = draft ? draft_path : NULL };
     NIGH_TRY(nigh_cli_cache(w.cache, &o.cache, err));

@@ -1,4 +1,5 @@
-/* assets.h - the files of web/console, made part of the program by tools/embed.c when it is built. */
+/* assets.h - the console, the SDK and the engine for the browser, made part of the program by tools/embed.c when it is
+ * built. */
 #ifndef NIGH_ASSETS_H
 #define NIGH_ASSETS_H
 

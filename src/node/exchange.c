@@ -8,9 +8,12 @@
  *                         <---on()--- (room again, or client gone)
  *
  * Owned together by the socket side (until the request is completed) and by whoever kept it; the last one frees. */
+#include "node/http_parts.h"
+
+#include <unistd.h>
+
 #include "base/json.h"
 #include "base/os.h"
-#include "node/http_parts.h"
 
 enum { PING_AFTER_MS = 15000, OUT_MAX = 64 << 20 };
 
@@ -20,6 +23,7 @@ nigh_exchange *nigh_exchange_new(nigh_http *h) {
     if (!x) return NULL;
     atomic_init(&x->refs, 1);
     x->http = h;
+    x->file = -1;
     x->out = NIGH_BUF(OUT_MAX);
     pthread_mutex_init(&x->lock, NULL);
     if (!nigh_os_random(&random, sizeof random)) random = nigh_os_now_ns();
@@ -38,6 +42,7 @@ void nigh_exchange_release(nigh_exchange *x) {
     if (!x || atomic_fetch_sub(&x->refs, 1) != 1) return;
     nigh_exchange_drop_body(x);
     nigh_buf_release(&x->out);
+    if (x->file >= 0) close(x->file);
     nigh_free(x->target);
     pthread_mutex_destroy(&x->lock);
     nigh_free(x);
@@ -46,6 +51,8 @@ void nigh_exchange_release(nigh_exchange *x) {
 nigh_str nigh_exchange_body(const nigh_exchange *x) { return nigh_buf_str(&x->body); }
 nigh_http *nigh_exchange_server(nigh_exchange *x) { return x->http; }
 const char *nigh_exchange_path(const nigh_exchange *x) { return x->facts.path; }
+nigh_str nigh_exchange_range(const nigh_exchange *x) { return x->facts.range; }
+nigh_str nigh_exchange_if_range(const nigh_exchange *x) { return x->facts.if_range; }
 const char *nigh_exchange_id(const nigh_exchange *x) { return x->id; }
 const char *nigh_exchange_client(const nigh_exchange *x) { return x->client; }
 uint64_t nigh_exchange_start_ns(const nigh_exchange *x) { return x->start_ns; }
@@ -94,6 +101,20 @@ void nigh_exchange_reply(nigh_exchange *x, int status, const char *type, nigh_st
         nigh_format(x->type, sizeof x->type, "%s", type);
         wake(x);
     }
+    pthread_mutex_unlock(&x->lock);
+}
+
+void nigh_exchange_reply_file(nigh_exchange *x, int status, const char *type, int fd, uint64_t first, uint64_t bytes) {
+    pthread_mutex_lock(&x->lock);
+    if (!x->answered) {
+        x->answered = true;
+        x->status = status;
+        x->file = fd;
+        x->file_first = first;
+        x->file_bytes = bytes;
+        nigh_format(x->type, sizeof x->type, "%s", type);
+        wake(x);
+    } else close(fd);
     pthread_mutex_unlock(&x->lock);
 }
 
@@ -234,11 +255,12 @@ static void add_cors(const nigh_exchange *x, struct MHD_Response *r) {
     if ((x->origin != NIGH_ORIGIN_OWN && x->origin != NIGH_ORIGIN_LISTED) || o.len >= sizeof origin) return;
     nigh_format(origin, sizeof origin, "%.*s", (int)o.len, o.ptr);
     add(r, "Access-Control-Allow-Origin", origin);
-    add(r, "Access-Control-Expose-Headers", "nigh-receipt, x-request-id, retry-after, retry-after-ms, x-should-retry");
+    add(r, "Access-Control-Expose-Headers", "nigh-receipt, x-request-id, retry-after, retry-after-ms, x-should-retry, "
+        "content-range, etag");
     if (!nigh_str_eq(x->facts.preflight_method, NIGH_STR("")) && x->status == 204) {
         add(r, "Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS");
         add(r, "Access-Control-Allow-Headers",
-            "authorization, content-type, accept, x-api-key, x-request-id, openai-organization, openai-project, "
+            "authorization, content-type, accept, range, x-api-key, x-request-id, openai-organization, openai-project, "
             "openai-beta, x-stainless-arch, x-stainless-async, x-stainless-custom-poll-interval, "
             "x-stainless-helper-method, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
             "x-stainless-poll-helper, x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, "
@@ -257,8 +279,8 @@ static void add_safety(struct MHD_Response *r, bool page) {
     add(r, "Cross-Origin-Opener-Policy", "same-origin");
     add(r, "Cross-Origin-Embedder-Policy", "require-corp");
     add(r, "Content-Security-Policy", page
-        ? "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-          "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ? "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
+          "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         : "default-src 'none'; frame-ancestors 'none'");
 }
 
@@ -269,6 +291,9 @@ static struct MHD_Response *make_response(nigh_exchange *x) {
         nigh_exchange_keep(x);
         r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_stream, x, stream_done);
         if (!r) nigh_exchange_release(x);
+    } else if (x->file >= 0) {
+        r = MHD_create_response_from_fd_at_offset64(x->file_bytes, x->file, x->file_first);
+        if (r) x->file = -1;            /* the library closes it */
     } else r = MHD_create_response_from_buffer(x->out.len, x->out.ptr, MHD_RESPMEM_MUST_COPY);
     if (!r) return NULL;
     if (x->type[0]) add(r, "Content-Type", x->type);

@@ -158,6 +158,8 @@ static nigh_verdict read_field(const nigh_field *fd, nigh_facts *f, unsigned *se
             return refuse(415, true, "unsupported_encoding", "a compressed body is not taken");
     } else if (same_word(fd->name, "sec-fetch-mode")) f->fetch_mode = fd->value;
     else if (same_word(fd->name, "x-request-id")) f->request_id = fd->value;
+    else if (same_word(fd->name, "range")) f->range = fd->value;
+    else if (same_word(fd->name, "if-range")) f->if_range = fd->value;
     else if (same_word(fd->name, "access-control-request-method")) f->preflight_method = fd->value;
     else if (same_word(fd->name, "access-control-request-private-network")) f->preflight_private = true;
     return fine;

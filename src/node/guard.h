@@ -25,7 +25,8 @@ typedef struct {
 
 /* What the head says, once it was found good. Views into the head, but for the path. */
 typedef struct {
-    nigh_str host, origin, content_type, authorization, api_key, fetch_site, fetch_mode, request_id, preflight_method;
+    nigh_str host, origin, content_type, authorization, api_key, fetch_site, fetch_mode, request_id, preflight_method,
+        range, if_range;
     bool preflight_private;             /* Access-Control-Request-Private-Network */
     bool has_length, chunked, expects_continue;
     uint64_t content_bytes;

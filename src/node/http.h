@@ -62,6 +62,8 @@ nigh_str nigh_exchange_body(const nigh_exchange *x);
 void nigh_exchange_drop_body(nigh_exchange *x);     /* its bytes are not needed any more */
 nigh_http *nigh_exchange_server(nigh_exchange *x);
 const char *nigh_exchange_path(const nigh_exchange *x);     /* decoded */
+nigh_str nigh_exchange_range(const nigh_exchange *x);       /* its Range field; empty: none */
+nigh_str nigh_exchange_if_range(const nigh_exchange *x);
 const char *nigh_exchange_id(const nigh_exchange *x);       /* the x-request-id of the answer */
 const char *nigh_exchange_client(const nigh_exchange *x);   /* how far away it is: "loopback", "private" or "public" */
 uint64_t nigh_exchange_start_ns(const nigh_exchange *x);    /* when its head was whole */
@@ -76,6 +78,8 @@ void nigh_exchange_on(nigh_exchange *x, void (*fn)(void *ud), void *ud);
 void nigh_exchange_header(nigh_exchange *x, const char *name, const char *value);
 /* The whole answer. body is copied. Only the first answer counts. */
 void nigh_exchange_reply(nigh_exchange *x, int status, const char *type, nigh_str body);
+/* The whole answer: `bytes` of an open file from `first` on, sent as they are read. Takes the file over. */
+void nigh_exchange_reply_file(nigh_exchange *x, int status, const char *type, int fd, uint64_t first, uint64_t bytes);
 /* {"error":{...}} as OpenAI's clients read it. code and param may be NULL. */
 void nigh_exchange_error(nigh_exchange *x, int status, const char *code, const char *param, const char *text);
 /* Writes that error body to a buffer: for streams, which carry it as an event. */

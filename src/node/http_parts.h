@@ -50,6 +50,8 @@ struct nigh_exchange {
     bool answered, streaming, ended, suspended, full;
     int status;
     char type[64];
+    int file;                           /* open, or -1: the answer is `out` */
+    uint64_t file_first, file_bytes;
     nigh_buf out;                       /* the whole answer, or the events that wait */
     size_t out_begin;                   /* of it already taken */
     struct { const char *name; char value[256]; } fields[12];

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "node/node_parts.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "base/os.h"
@@ -12,7 +13,7 @@
 #include "base/sha256.h"
 #include "node/assets.h"
 
-enum { TEXT_BODY_MAX = 1 << 20, EMBED_BODY_MAX = 4 << 20 };
+enum { TEXT_BODY_MAX = 1 << 20, EMBED_BODY_MAX = 4 << 20, MANIFEST_MAX = 64 << 20 };
 
 /* ---- plain routes ---- */
 
@@ -89,6 +90,51 @@ static void get_asset(void *ud, nigh_exchange *x) {
     nigh_exchange_error(x, 404, "unknown_path", NULL, "there is nothing at this path");
 }
 
+/* ---- model files, for browsers that keep them ---- */
+
+/* /nigh/models/ID/manifest or /nigh/models/ID/file: the model, and which of both; NULL: neither. */
+static const nigh_served *read_store_path(nigh_node *n, nigh_exchange *x, bool *file) {
+    nigh_str path = nigh_str_of(nigh_exchange_path(x)), manifest = NIGH_STR("/manifest"), whole = NIGH_STR("/file");
+    path = nigh_str_slice(path, NIGH_STR("/nigh/models/").len, path.len);
+    *file = nigh_str_ends(path, whole);
+    if (!*file && !nigh_str_ends(path, manifest)) return NULL;
+    path.len -= *file ? whole.len : manifest.len;
+    return path.len ? nigh_node_find(n, path) : NULL;
+}
+
+static void reply_file(const nigh_served *m, nigh_exchange *x) {
+    char tag[80], range[80];
+    uint64_t first, count;
+    nigh_str held = nigh_exchange_if_range(x);
+    nigh_format(tag, sizeof tag, "\"%s\"", m->sha256);
+    nigh_str asked = held.len && !nigh_str_eq(held, nigh_str_of(tag)) ? NIGH_STR("") : nigh_exchange_range(x);
+    nigh_range_kind kind = nigh_range_read(asked, m->file_bytes, &first, &count);
+    nigh_exchange_header(x, "accept-ranges", "bytes");
+    nigh_exchange_header(x, "etag", tag);
+    if (kind == NIGH_RANGE_OUTSIDE) {
+        nigh_format(range, sizeof range, "bytes */%llu", (unsigned long long)m->file_bytes);
+        nigh_exchange_header(x, "content-range", range);
+        nigh_exchange_error(x, 416, "range_outside", NULL, "the file is shorter than that");
+        return;
+    }
+    int fd = open(m->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) { nigh_exchange_error(x, 404, "file_is_gone", NULL, "the model's file is not there any more"); return; }
+    nigh_format(range, sizeof range, "bytes %llu-%llu/%llu", (unsigned long long)first,
+        (unsigned long long)(first + count - 1), (unsigned long long)m->file_bytes);
+    if (kind == NIGH_RANGE_PART) nigh_exchange_header(x, "content-range", range);
+    nigh_exchange_reply_file(x, kind == NIGH_RANGE_PART ? 206 : 200, "application/octet-stream", fd, first, count);
+}
+
+static void get_store(void *ud, nigh_exchange *x) {
+    bool file;
+    const nigh_served *m = read_store_path(ud, x, &file);
+    if (!m)
+        nigh_exchange_error(x, 404, "model_not_found", "model",
+            "there is no such file here; GET /v1/models lists the models");
+    else if (file) reply_file(m, x);
+    else nigh_exchange_reply(x, 200, "application/json", nigh_buf_str(&m->manifest));
+}
+
 /* ---- requests for work ---- */
 
 static void hand_over(nigh_node *n, nigh_exchange *x, nigh_task task) {
@@ -134,7 +180,9 @@ static void *reader_thread(void *ud) {
 
 static const nigh_route routes[] = {
     { "GET", "/health", get_health, true, false, 0 }, GET("/metrics", get_metrics), API("/v1"), API("/api/v1"), API(""),
-    PAGE("/"), PAGE("/index.html"), PAGE("/console.css"), PAGE("/console.js"), PAGE("/icon.svg") };
+    GET("/nigh/models/*", get_store),
+    PAGE("/"), PAGE("/index.html"), PAGE("/console.css"), PAGE("/console.js"), PAGE("/icon.svg"), PAGE("/sw.js"),
+    PAGE("/sdk/*") };
 
 const nigh_served *nigh_node_find(const nigh_node *n, nigh_str id) {
     if (!id.len) return &n->models[0];
@@ -166,6 +214,19 @@ static void open_chat(nigh_served *m) {
     nigh_format(m->chat_error, sizeof m->chat_error, "%s", err.text);
 }
 
+/* What the routes for browsers need of the file. */
+static nigh_status keep_file(nigh_node *n, nigh_served *m, const char *path, nigh_str bytes, nigh_err *err) {
+    size_t len = strlen(path);
+    name_model(n, m, path);
+    m->manifest = NIGH_BUF(MANIFEST_MAX);
+    m->file_bytes = bytes.len;
+    m->path = nigh_alloc(len + 1, 1);
+    if (!m->path) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the name of a file");
+    memcpy(m->path, path, len);
+    nigh_status status = nigh_manifest_make(&m->manifest, &n->signer, nigh_str_of(m->id), bytes, m->sha256);
+    return status == NIGH_OK ? NIGH_OK : nigh_fail(err, status, 0, "the manifest of the model cannot be made");
+}
+
 static nigh_status load_model(nigh_node *n, const nigh_node_opts *o, const char *path, nigh_err *err) {
     nigh_served *m = &n->models[n->model_count];
     nigh_file file;
@@ -174,13 +235,15 @@ static nigh_status load_model(nigh_node *n, const nigh_node_opts *o, const char 
     nigh_status status = nigh_model_open(&m->model, file.bytes,
         (nigh_model_opts){ .pool = n->pool, .cpu = o->cpu }, err);
     if (nigh_file_changed(&file)) status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");
+    if (status == NIGH_OK) status = keep_file(n, m, path, file.bytes, err);
     nigh_file_close(&file);
     if (status != NIGH_OK) {
         nigh_model_close(m->model);
-        m->model = NULL;
+        nigh_buf_release(&m->manifest);
+        nigh_free(m->path);
+        *m = (nigh_served){ .model = NULL };
         return status;
     }
-    name_model(n, m, path);
     n->model_count++;                   /* from here on nigh_node_close knows it */
     m->created_s = nigh_os_unix_ms() / 1000;
     open_chat(m);
@@ -220,6 +283,7 @@ static nigh_status start(nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
     if (o->model_count > NIGH_NODE_MODELS_MAX)
         return nigh_failf(err, NIGH_ERANGE, 0, "at most %d models", NIGH_NODE_MODELS_MAX);
     NIGH_TRY(load_draft(n, o, err));
+    nigh_signer_open(&n->signer, o->manifest_key);
     for (size_t i = 0; i < o->model_count; i++) NIGH_TRY(load_model(n, o, o->models[i], err));
     if (pthread_create(&n->reader, NULL, reader_thread, n) != 0)
         return nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
@@ -274,6 +338,8 @@ void nigh_node_close(nigh_node *n, unsigned grace_ms) {
         nigh_sched_close(n->models[i].sched);
         nigh_chat_close(n->models[i].chat);
         nigh_model_close(n->models[i].model);
+        nigh_buf_release(&n->models[i].manifest);
+        nigh_free(n->models[i].path);
     }
     nigh_model_close(n->draft);
     nigh_pool_free(n->pool);

@@ -13,6 +13,7 @@ typedef struct {
     const char *host;
     uint16_t port;
     const char *key_file;           /* NULL: no keys */
+    const char *manifest_key;       /* signs manifests; made when it is not there; NULL: they stand unsigned */
     nigh_hosts hosts;               /* more names it answers to */
     nigh_origins origins;           /* other pages that may call; texts kept */
     unsigned cpu;                   /* kernel.h */

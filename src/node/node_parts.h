@@ -4,6 +4,7 @@
 
 #include "engine/chat.h"
 #include "node/http.h"
+#include "node/manifest.h"
 #include "node/node.h"
 #include "node/receipt.h"
 #include "node/request.h"
@@ -13,7 +14,9 @@ enum { NIGH_NODE_MODELS_MAX = 16, NIGH_MODEL_ID_MAX = 128 };
 
 typedef struct {
     char id[NIGH_MODEL_ID_MAX], sha256[65];
-    uint64_t created_s;             /* when it was loaded */
+    char *path;
+    nigh_buf manifest;
+    uint64_t file_bytes, created_s; /* when it was loaded */
     nigh_model *model;
     nigh_chat *chat;                /* NULL: the model has no template, or one that cannot be used */
     char chat_error[200];           /* why it cannot be used */
@@ -26,6 +29,7 @@ struct nigh_prep { nigh_prep *next; nigh_exchange *x; nigh_task task; };
 struct nigh_node {
     nigh_keys keys;
     nigh_http *http;                /* of the main thread: requests may come before it is set */
+    nigh_signer signer;
     nigh_metrics metrics;
     nigh_pool *pool;
     pthread_mutex_t pool_lock;

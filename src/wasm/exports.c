@@ -9,6 +9,7 @@
  * generate_step until it does not return 0. */
 #include "base/base.h"
 #include "base/json.h"
+#include "engine/chat.h"
 #include "engine/generate.h"
 #include "engine/tokenizer.h"
 #include "kernel/kernel.h"
@@ -18,7 +19,7 @@
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define EXPORT(name) __attribute__((export_name(#name)))
 
-enum { RESULT_MAX = 64 << 20, STOP_MAX = 16 };
+enum { RESULT_MAX = 64 << 20, STOP_MAX = 16, PROMPT_MAX = 4 << 20 };
 
 typedef struct {
     nigh_model *model;              /* borrowed */
@@ -63,7 +64,19 @@ EXPORT(model_open) nigh_model *wasm_model_open(const char *file, size_t bytes) {
     return status_of(nigh_model_open(&m, (nigh_str){ file, bytes }, o, &failure)) ? NULL : m;
 }
 
-EXPORT(model_close) void wasm_model_close(nigh_model *m) { nigh_model_close(m); }
+/* The chat template of the model that was asked last, opened; once is enough, and a page has one model. */
+static struct { const nigh_model *model; nigh_chat *chat; } talk;
+
+static void forget_chat(void) {
+    nigh_chat_close(talk.chat);
+    talk.model = NULL;
+    talk.chat = NULL;
+}
+
+EXPORT(model_close) void wasm_model_close(nigh_model *m) {
+    if (talk.model == m) forget_chat();
+    nigh_model_close(m);
+}
 
 static nigh_status describe(const nigh_model *m, nigh_buf *out) {
     const nigh_model_info *i = nigh_model_about(m);
@@ -107,6 +120,45 @@ EXPORT(tokenize) int wasm_tokenize(const nigh_model *m, const char *text, size_t
 EXPORT(detokenize) int wasm_detokenize(const nigh_model *m, const int32_t *ids, size_t count, int special) {
     begin();
     return status_of(nigh_tokenizer_decode(nigh_model_tokenizer(m), ids, count, special, &result));
+}
+
+static nigh_str special(const nigh_tokenizer *t, int32_t id) {
+    return id < 0 ? NIGH_STR("") : nigh_tokenizer_text(t, id);
+}
+
+static nigh_status encode_chat(const nigh_model *m, const nigh_json *request, nigh_chat_opts o, nigh_ids *ids) {
+    const nigh_tokenizer *t = nigh_model_tokenizer(m);
+    nigh_buf prompt = NIGH_BUF(PROMPT_MAX);
+    nigh_spans spans = { 0 };
+    o.bos_token = special(t, nigh_tokenizer_bos(t));
+    o.eos_token = special(t, nigh_tokenizer_eos(t));
+    nigh_status status = nigh_chat_render(talk.chat, request, o, &prompt, &spans, &failure);
+    if (status == NIGH_OK) status = nigh_chat_encode(t, nigh_buf_str(&prompt), &spans, true, ids, &failure);
+    nigh_spans_release(&spans);
+    nigh_buf_release(&prompt);
+    return status;
+}
+
+/* The prompt of a conversation through the model's own template. request: a JSON object with `messages`
+ * (engine/chat.h). year, month, day: today, for templates that print it. result: int32 ids */
+EXPORT(chat_ids)
+int wasm_chat_ids(const nigh_model *m, const char *request, size_t len, int32_t year, int32_t month, int32_t day) {
+    nigh_json_doc doc = { 0 };
+    begin();
+    result_ids.len = 0;
+    if (talk.model != m) {
+        forget_chat();
+        int status = status_of(nigh_chat_open(&talk.chat, NIGH_CHAT_OWN, nigh_model_about(m)->chat_template, &failure));
+        if (status) return status;
+        talk.model = m;
+    }
+    nigh_chat_opts o = { .year = year, .month = month, .day = day };
+    nigh_status status = nigh_json_parse(&doc, (nigh_str){ request, len }, &failure);
+    if (status == NIGH_OK) status = encode_chat(m, doc.root, o, &result_ids);
+    nigh_json_release(&doc);
+    if (status == NIGH_OK)
+        status = nigh_buf_add(&result, (nigh_str){ (const char *)result_ids.ptr, result_ids.len * sizeof(int32_t) });
+    return status_of(status);
 }
 
 /* ---- seat ---- */
@@ -182,7 +234,8 @@ EXPORT(seat_truncate) void wasm_seat_truncate(seat *s, uint32_t count) {
 EXPORT(seat_embed) int wasm_seat_embed(seat *s, const int32_t *ids, uint32_t count) {
     const nigh_model_info *i = nigh_model_about(s->model);
     begin();
-    size_t bytes = sizeof(float) * i->embed * (i->pooling == NIGH_POOL_NONE ? count : 1);
+    bool each = i->encoder && i->pooling == NIGH_POOL_NONE;
+    size_t bytes = sizeof(float) * i->embed * (each ? count : 1);
     nigh_status status = nigh_buf_reserve(&result, bytes);
     if (status == NIGH_OK) status = nigh_runner_embed(s->runner, ids, count, (float *)(void *)result.ptr, &failure);
     if (status == NIGH_OK) result.len = bytes;

@@ -1,0 +1,192 @@
+// engine.ts - the WebAssembly module in plain JavaScript clothes. Runs in the worker only.
+import { NighError, nameOfValue } from './status.js';
+
+/** The builds of the module, best first, and what each wants of the browser. Filled in when the SDK is built. */
+declare const __BUILDS__: { file: string; relaxed: boolean; threads: boolean }[];
+
+type Exports = Record<string, (...args: number[]) => number> & { memory: WebAssembly.Memory };
+
+// (module (func (drop (i32x4.relaxed_dot ...)))) by hand: magic, type, function, code.
+const RELAXED = [
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253,
+  128, 2, 11,
+];
+const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+const valid = (bytes: number[]): boolean => WebAssembly.validate(new Uint8Array(bytes));
+
+export const features = (): { simd: boolean; relaxed: boolean; threads: boolean } => ({
+  simd: valid(SIMD),
+  relaxed: valid(RELAXED),
+  threads: globalThis.crossOriginIsolated === true && typeof SharedArrayBuffer !== 'undefined',
+});
+
+export interface ModelFacts {
+  name: string; arch: string; context: number; vocab: number; embed: number; layers: number; parameters: number;
+  weight_bytes: number; encoder: boolean;
+}
+
+export class Engine {
+  readonly file: string;
+  readonly threads: number;
+  #x: Exports;
+  model = 0;
+  facts!: ModelFacts;
+  chatTemplate = false;
+  #decoder = new TextDecoder();
+  #encoder = new TextEncoder();
+
+  private constructor(x: Exports, file: string, threads: number) {
+    this.#x = x;
+    this.file = file;
+    this.threads = threads;
+  }
+
+  /** Compiles the best build that this browser takes. */
+  static async load(files: string): Promise<Engine> {
+    const can = features();
+    if (!can.simd) throw new NighError('ENOSUP', 'this browser has no SIMD in WebAssembly');
+    let last = new NighError('ENOENT', 'the SDK was built without a WebAssembly module');
+    for (const b of __BUILDS__) {
+      if ((b.relaxed && !can.relaxed) || (b.threads && !can.threads)) continue;
+      try {
+        const reply = await fetch(new URL(b.file, files));
+        if (!reply.ok) throw new NighError('EIO', `${b.file}: the server answered ${reply.status}`);
+        const module = await WebAssembly.compileStreaming(reply);
+        // A build with threads is given its memory, which several workers may then share; the others bring their own.
+        const memory = b.threads ? new WebAssembly.Memory({ initial: 32, maximum: 65536, shared: true }) : undefined;
+        const made = await WebAssembly.instantiate(module, memory ? { env: { memory } } : {});
+        return new Engine({ memory, ...made.exports } as Exports, b.file, 1);
+      } catch (e) {
+        last = e instanceof NighError ? e : new NighError('EIO', `${b.file}: ${(e as Error).message}`);
+      }
+    }
+    throw last;
+  }
+
+  get memoryBytes(): number {
+    return this.#x.memory.buffer.byteLength;
+  }
+
+  view(ptr: number, bytes: number): Uint8Array {
+    return new Uint8Array(this.#x.memory.buffer, ptr, bytes);
+  }
+
+  /** A copy of what the last call gave. */
+  #result(): Uint8Array<ArrayBuffer> {
+    return this.view(this.#x.result_ptr!() >>> 0, this.#x.result_len!() >>> 0).slice() as Uint8Array<ArrayBuffer>;
+  }
+
+  #text(): string {
+    return this.#decoder.decode(this.#result());
+  }
+
+  #check(value: number): number {
+    if (this.#x.error_code!() === 0 && value >= 0) return value;
+    const from = this.#x.error_text!() >>> 0, all = this.view(from, 240);
+    throw new NighError(nameOfValue(this.#x.error_code!() || value), this.#decoder.decode(all.slice(0, all.indexOf(0))));
+  }
+
+  /** Memory for a while. Fails: ENOMEM. */
+  alloc(bytes: number): number {
+    const ptr = this.#x.alloc!(Math.max(bytes, 1)) >>> 0;
+    if (!ptr) throw new NighError('ENOMEM', `the browser does not give ${Math.ceil(bytes / 1e6)} MB of memory`);
+    return ptr;
+  }
+
+  free(ptr: number): void {
+    this.#x.free!(ptr);
+  }
+
+  #with<T>(bytes: Uint8Array, use: (ptr: number) => T): T {
+    const ptr = this.alloc(bytes.length);
+    this.view(ptr, bytes.length).set(bytes);
+    try {
+      return use(ptr);
+    } finally {
+      this.free(ptr);
+    }
+  }
+
+  #withIds<T>(ids: ArrayLike<number>, use: (ptr: number) => T): T {
+    return this.#with(new Uint8Array(Int32Array.from(ids).buffer), use);
+  }
+
+  /** Takes the file that lies at ptr, and frees it. */
+  open(ptr: number, bytes: number): void {
+    try {
+      this.model = this.#check(this.#x.model_open!(ptr, bytes) >>> 0);
+    } finally {
+      this.free(ptr);
+    }
+    this.#check(this.#x.model_about!(this.model));
+    this.facts = JSON.parse(this.#text()) as ModelFacts;
+    this.#check(this.#x.model_chat_template!(this.model));
+    this.chatTemplate = this.#result().length > 0;
+  }
+
+  #ids(): number[] {
+    return [...new Int32Array(this.#result().buffer)];
+  }
+
+  tokenize(text: string): number[] {
+    const bytes = this.#encoder.encode(text);
+    this.#with(bytes, (ptr) => this.#check(this.#x.tokenize!(this.model, ptr, bytes.length, 1)));
+    return this.#ids();
+  }
+
+  /** The ids of a conversation, through the model's template, or joined where it has none. */
+  chat(messages: { role: string; content: string }[], today: Date): number[] {
+    if (!this.chatTemplate || !this.#x.chat_ids) return this.tokenize(messages.map((m) => m.content).join('\n\n'));
+    const request = this.#encoder.encode(JSON.stringify({ messages }));
+    const day = [today.getFullYear(), today.getMonth() + 1, today.getDate()] as const;
+    this.#with(request, (ptr) => this.#check(this.#x.chat_ids!(this.model, ptr, request.length, ...day)));
+    return this.#ids();
+  }
+
+  seatBytes(context: number): number {
+    return this.#x.seat_bytes!(this.model, context, 0) >>> 0;
+  }
+
+  seat(context: number): number {
+    return this.#check(this.#x.seat_new!(this.model, context, 0) >>> 0);
+  }
+
+  truncate(seat: number, count: number): void {
+    this.#x.seat_truncate!(seat, count);
+  }
+
+  eval(seat: number, ids: number[]): void {
+    this.#withIds(ids, (ptr) => this.#check(this.#x.seat_eval!(seat, ptr, ids.length, 0)));
+  }
+
+  embed(seat: number, ids: number[]): Float32Array {
+    this.#withIds(ids, (ptr) => this.#check(this.#x.seat_embed!(seat, ptr, ids.length)));
+    return new Float32Array(this.#result().buffer);
+  }
+
+  begin(seat: number, options: object, ids: number[]): void {
+    const json = this.#encoder.encode(JSON.stringify(options));
+    this.#with(json, (o) => this.#withIds(ids, (ptr) => this.#check(this.#x.generate_begin!(seat, o, json.length, ptr, ids.length))));
+  }
+
+  /** Products of a matrix of 8 bits for about `ms`: billions of operations a second, and bytes of weights a second. */
+  speed(ms: number): { gops: number; bytesPerSecond: number } {
+    const x = this.#x;
+    if (!x.probe_product) return { gops: 0, bytesPerSecond: 0 };
+    x.probe_product(4); // the first rounds run in the baseline tier
+    const begun = performance.now();
+    let rounds = 0, now = begun;
+    for (; now - begun < ms; now = performance.now()) {
+      if (x.probe_product(16) !== 0) return { gops: 0, bytesPerSecond: 0 };
+      rounds += 16;
+    }
+    const seconds = (now - begun) / 1000, values = 1024 * 1024;
+    return { gops: (rounds * values * 2) / seconds / 1e9, bytesPerSecond: (rounds * values * 1.0625) / seconds };
+  }
+
+  /** One token on: 0 goes on, 1 stopped, 2 long enough. */
+  step(seat: number): { finish: number; text: string; token: number } {
+    const finish = this.#check(this.#x.generate_step!(seat));
+    return { finish, text: this.#text(), token: this.#x.generate_token!(seat) };
+  }
+}
