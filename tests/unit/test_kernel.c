@@ -114,7 +114,7 @@ static void acts_free(nigh_acts *a) {
 
 /* ---- the packed form ---- */
 
-/* Rows that do not exist, and what fills up the last line of a group, are zero bytes: packed twice, they are the same. */
+/* Rows that do not exist, and what fills up the last line of a group, are zero bytes: packed twice, they are equal. */
 static void check_missing_rows(const matrix *m) {
     size_t groups = (m->mat.rows + 15) / 16, bytes = m->mat.group_bytes;
     uint8_t *again = malloc(bytes);
@@ -384,7 +384,8 @@ static void test_quantize_bits(void) {
         size_t begin = test_rand(&state) % count, blocks = count * (cols / 32);
         nigh_acts a = acts_new(cols, count, &state), b = a;
         make_extreme((float *)(uintptr_t)a.x, cols * count, &state);
-        float *x = guarded(cols * count), *q = guarded(blocks * 8), *scale = guarded(blocks), *sum = guarded(blocks * 2);
+        float *x = guarded(cols * count), *q = guarded(blocks * 8);
+        float *scale = guarded(blocks), *sum = guarded(blocks * 2);
         memcpy(x, a.x, cols * count * sizeof *x);
         b.x = x, b.q = (int8_t *)q, b.scale = scale, b.sum = (int32_t *)(void *)sum;
         t.ref.quantize(&a, 0, count);

@@ -82,7 +82,8 @@ static double engine_loss(nigh_str file, const uint16_t *ids, size_t vocab) {
     nigh_status status = nigh_model_open(&m, file, (nigh_model_opts){ .cpu = nigh_cpu_detect() }, &err);
     CHECK_MSG(status == NIGH_OK, "%s", err.text);
     if (status != NIGH_OK) return NAN;
-    CHECK(nigh_session_new(&s, m, 0, &err) == NIGH_OK && nigh_runner_new(&r, m, NULL, 0, &err) == NIGH_OK);
+    const nigh_session_opts exact = { .cache = NIGH_CACHE_F32 };     /* as the training computes it */
+    CHECK(nigh_session_new_as(&s, m, exact, &err) == NIGH_OK && nigh_runner_new(&r, m, NULL, 0, &err) == NIGH_OK);
     CHECK(nigh_runner_eval(r, &(nigh_batch_item){ s, tokens, WINDOW, true, logits }, 1, &err) == NIGH_OK);
     for (size_t i = 0; i < WINDOW; i++) {
         double sum = 0, at = (double)logits[i * vocab + ids[i + 1]];
