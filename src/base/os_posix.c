@@ -195,10 +195,14 @@ nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *err) {
     return status;
 }
 
+/* One fault maps all pages of the 64 KiB around it that are in memory, so these are dropped together. */
+enum { FAULT_AROUND = 64 << 10 };
+
 void nigh_file_drop(const nigh_file *f, size_t offset, size_t bytes) {
-    size_t begin = offset & ~(size_t)4095;
     if (offset > f->bytes.len || bytes > f->bytes.len - offset || bytes == 0) return;
-    madvise((void *)(uintptr_t)(f->bytes.ptr + begin), offset + bytes - begin, MADV_DONTNEED);
+    size_t begin = offset & ~(size_t)(FAULT_AROUND - 1),
+           end = nigh_min(nigh_round_up(offset + bytes, FAULT_AROUND), f->bytes.len);
+    madvise((void *)(uintptr_t)(f->bytes.ptr + begin), end - begin, MADV_DONTNEED);
 }
 
 bool nigh_file_copy(const nigh_file *f, size_t offset, void *out, size_t bytes) {

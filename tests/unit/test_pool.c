@@ -87,9 +87,9 @@ static void test_sleep_and_wake(void) {
     for (size_t i = 0; i < 200; i++) nigh_pool_free(nigh_pool_new(4));      /* freed before they have begun */
 }
 
-/* A worker that the system never gives a core: nobody waits for it. The workers are kept off by a thread of a higher
- * class where that is allowed; else by SCHED_IDLE for all that this process starts. */
-static void test_worker_without_a_core(void) {
+/* Eight threads on one core: most workers have none while there is work, and nobody waits for one that has not
+ * joined. */
+static void test_workers_without_a_core(void) {
     cpu_set_t all, one;
     if (sched_getaffinity(0, sizeof all, &all) != 0) TEST_SKIP("the affinity cannot be read");
     CPU_ZERO(&one);
@@ -167,5 +167,5 @@ static void test_too_many_threads(void) {
     nigh_pool_free(p);
 }
 
-TEST_MAIN(T(test_every_index_once), T(test_tiny_calls), T(test_sleep_and_wake), T(test_worker_without_a_core),
+TEST_MAIN(T(test_every_index_once), T(test_tiny_calls), T(test_sleep_and_wake), T(test_workers_without_a_core),
           T(test_busy_machine), T(test_too_many_threads))
