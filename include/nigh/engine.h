@@ -51,6 +51,26 @@ NIGH_API void nigh_model_close(nigh_model *m);
 NIGH_API const nigh_model_info *nigh_model_about(const nigh_model *m);
 NIGH_API const nigh_tokenizer *nigh_model_tokenizer(const nigh_model *m);
 
+/* ---- a model from pieces, where a file cannot be mapped ----
+ * In this order: new with the first bytes of the file; next and feed until next says that nothing is wanted; end.
+ * What is wanted are the vectors first, then the matrices, each forward; the whole file is never in memory. */
+typedef struct nigh_loading nigh_loading;
+/* head: the first bytes of a file of file_bytes; kept until the loading is over. Takes memory for the vocabulary only.
+ * Fails as nigh_model_open, and with ERANGE when the file's keys and tensors do not end inside head: try
+ * again with more. */
+NIGH_API NIGH_CHECK nigh_status nigh_loading_new(nigh_loading **out, nigh_str head, uint64_t file_bytes,
+                                                 nigh_model_opts o, nigh_err *err);
+/* Memory that it will take from here on, in bytes. Show it before it is taken: the first feed takes it. */
+NIGH_API uint64_t nigh_loading_bytes(const nigh_loading *l);
+/* Which bytes of the file are wanted next: at most `most` of them, or one vector or one group of rows if that is more.
+ * False: there is nothing more to feed. */
+NIGH_API bool nigh_loading_next(nigh_loading *l, size_t most, uint64_t *at, size_t *bytes);
+/* Takes what the last next asked for; borrowed. Fails: EDATA, ENOMEM; after a failure only free is allowed. */
+NIGH_API NIGH_CHECK nigh_status nigh_loading_feed(nigh_loading *l, const uint8_t *bytes, nigh_err *err);
+/* Gives the model and frees the loading. Fails with EINVAL when something is still wanted (and frees nothing). */
+NIGH_API NIGH_CHECK nigh_status nigh_loading_end(nigh_model **out, nigh_loading *l, nigh_err *err);
+NIGH_API void nigh_loading_free(nigh_loading *l);   /* gives up; accepts NULL */
+
 /* ---- session ---- */
 /* How keys and values are kept: F16 (half to even, at most 65,504), half of F32; Q8_0 (int8, one scale for 32 values),
  * about half of F16, for heads of a multiple of 32 values; F32 as they are computed. */
@@ -112,6 +132,8 @@ NIGH_API NIGH_CHECK nigh_status nigh_runner_prompt(nigh_runner *r, nigh_session 
                                                    uint32_t count, float *logits, nigh_err *err);
 /* Stops the evaluation that runs now (or the next one) with ECANCEL. From any thread. */
 NIGH_API void nigh_runner_cancel(nigh_runner *r);
+/* The byte that cancel sets to 1, for somebody who can write to this memory but not call (the page of a worker). */
+NIGH_API void *nigh_runner_cancel_flag(nigh_runner *r);
 
 /* One vector for a text, pooled as the model says (decoders without a rule: mean of the last layer). out: [embed]
  * floats, not normalised. With pooling NONE: out is [count][embed]. count: 1..batch_tokens. */

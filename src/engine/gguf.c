@@ -33,11 +33,15 @@ static const char *const type_names[TYPE_COUNT] = {
 typedef struct {
     nigh_gguf *g;
     nigh_reader in;
+    size_t unseen;                  /* bytes of the file behind those of the reader */
     nigh_err *err;
 } parser;
 
 #define LLU(number) ((unsigned long long)(number))
 #define SHOWN(name) shown(name), (name).ptr       /* for "%.*s" */
+
+/* Bytes of the file that are left. What it counts may be more than can be read: then the reader turns bad. */
+static uint64_t left_of(const parser *p) { return (uint64_t)nigh_reader_left(&p->in) + p->unseen; }
 
 /* ---- names ---- */
 
@@ -137,13 +141,13 @@ static nigh_status parse_header(parser *p) {
         return nigh_failf(p->err, NIGH_ENOSUP, 4, "GGUF version %u is not supported (2 and 3 are)", g->version);
     uint64_t tensors = nigh_read_uint(&p->in, 8), keys = nigh_read_uint(&p->in, 8);
     if (p->in.bad) return nigh_fail(p->err, NIGH_EDATA, 8, "the file ends inside its counts");
-    size_t left = nigh_reader_left(&p->in);
+    uint64_t left = left_of(p);
     if (tensors > NIGH_GGUF_TENSORS_MAX || tensors > left / INFO_BYTES_MIN)
-        return nigh_failf(p->err, NIGH_EDATA, 8, "%llu tensors are declared; %zu bytes are left and %d are allowed",
-                          LLU(tensors), left, (int)NIGH_GGUF_TENSORS_MAX);
+        return nigh_failf(p->err, NIGH_EDATA, 8, "%llu tensors are declared; %llu bytes are left and %d are allowed",
+                          LLU(tensors), LLU(left), (int)NIGH_GGUF_TENSORS_MAX);
     if (keys > NIGH_GGUF_KEYS_MAX || keys > left / ENTRY_BYTES_MIN)
-        return nigh_failf(p->err, NIGH_EDATA, 16, "%llu keys are declared; %zu bytes are left and %d are allowed",
-                          LLU(keys), left, (int)NIGH_GGUF_KEYS_MAX);
+        return nigh_failf(p->err, NIGH_EDATA, 16, "%llu keys are declared; %llu bytes are left and %d are allowed",
+                          LLU(keys), LLU(left), (int)NIGH_GGUF_KEYS_MAX);
     g->value_count = (size_t)keys;
     g->tensor_count = (size_t)tensors;
     g->values = nigh_alloc(sizeof *g->values, g->value_count);
@@ -191,7 +195,7 @@ static nigh_status read_array(parser *p, nigh_gguf_value *v) {
     v->count = count;
     v->at = nigh_reader_pos(&p->in);
     size_t item_bytes_min = type_bytes[item_type] ? type_bytes[item_type] : 8;
-    if (count > nigh_reader_left(&p->in) / item_bytes_min)
+    if (count > left_of(p) / item_bytes_min)
         return fail_value(p, v, start + 4, "an array declares more items than the file holds");
     const char *begin = (const char *)p->in.at;
     if (item_type == NIGH_GGUF_STRING) {
@@ -227,7 +231,7 @@ static nigh_status parse_value(parser *p, size_t index) {
     nigh_gguf_value *v = &p->g->values[index];
     uint64_t at = nigh_reader_pos(&p->in), bytes = nigh_read_uint(&p->in, 8);
     if (p->in.bad) return fail_nameless(p, "key", index, at, "the file ends here");
-    if (bytes == 0 || bytes > NIGH_GGUF_KEY_BYTES_MAX || bytes > nigh_reader_left(&p->in))
+    if (bytes == 0 || bytes > NIGH_GGUF_KEY_BYTES_MAX || bytes > left_of(p))
         return fail_nameless(p, "key", index, at, "the name is empty, too long or leaves the file");
     v->key = nigh_read_bytes(&p->in, bytes);
     if (!is_clean_name(v->key)) return fail_nameless(p, "key", index, at + 8, "the name is not plain UTF-8");
@@ -269,7 +273,7 @@ static nigh_status size_tensor(parser *p, nigh_gguf_tensor *t, uint64_t type_at,
     uint64_t bytes = t->dims[0] / info->block_values;
     bool fits = mul64(bytes, info->block_bytes, &bytes);
     for (uint32_t d = 1; d < t->dim_count; d++) fits = fits && mul64(bytes, t->dims[d], &bytes);
-    if (!fits || bytes > p->g->file.len) return fail_tensor(p, t, type_at, "larger than the file");
+    if (!fits || bytes > (uint64_t)p->g->file.len + p->unseen) return fail_tensor(p, t, type_at, "larger than the file");
     t->bytes = bytes;
     return NIGH_OK;
 }
@@ -279,7 +283,7 @@ static nigh_status parse_tensor(parser *p, size_t index) {
     nigh_gguf_tensor *t = &p->g->tensors[index];
     uint64_t at = nigh_reader_pos(&p->in), bytes = nigh_read_uint(&p->in, 8);
     if (p->in.bad) return fail_nameless(p, "tensor", index, at, "the file ends here");
-    if (bytes == 0 || bytes > NIGH_GGUF_NAME_BYTES_MAX || bytes > nigh_reader_left(&p->in))
+    if (bytes == 0 || bytes > NIGH_GGUF_NAME_BYTES_MAX || bytes > left_of(p))
         return fail_nameless(p, "tensor", index, at, "the name is empty, over 64 bytes or leaves the file");
     t->name = nigh_read_bytes(&p->in, bytes);
     if (!is_clean_name(t->name)) return fail_nameless(p, "tensor", index, at + 8, "the name is not plain UTF-8");
@@ -313,7 +317,7 @@ static nigh_status read_alignment(parser *p, uint64_t *alignment) {
 /* No sum here can wrap: what is added is at most the file's size, and alignment is at most 64 KiB. */
 static nigh_status place_tensors(parser *p) {
     nigh_gguf *g = p->g;
-    uint64_t alignment, total = g->file.len, at = nigh_reader_pos(&p->in), offset = 0;
+    uint64_t alignment, total = g->file.len + p->unseen, at = nigh_reader_pos(&p->in), offset = 0;
     NIGH_TRY(read_alignment(p, &alignment));
     uint64_t data_at = (at + alignment - 1) & ~(alignment - 1), end = at;
     for (size_t i = 0; i < g->tensor_count; i++) {
@@ -327,7 +331,7 @@ static nigh_status place_tensors(parser *p) {
                               "tensor '%.*s': its %llu bytes at %llu leave the file of %llu bytes",
                               SHOWN(t->name), LLU(t->bytes), LLU(data_at + offset), LLU(total));
         t->at = data_at + offset;
-        t->data = (const uint8_t *)g->file.ptr + t->at;
+        t->data = p->unseen ? NULL : (const uint8_t *)g->file.ptr + t->at;
         end = t->at + t->bytes;
         offset = (offset + t->bytes + alignment - 1) & ~(alignment - 1);
     }
@@ -343,14 +347,23 @@ static nigh_status parse_tensors(parser *p) {
     return place_tensors(p);
 }
 
-nigh_status nigh_gguf_parse(nigh_gguf *g, nigh_str file, nigh_err *err) {
-    *g = (nigh_gguf){ .file = file };
-    parser p = { g, nigh_reader_of(file), err };
+static nigh_status parse(nigh_gguf *g, nigh_str bytes, size_t unseen, nigh_err *err) {
+    *g = (nigh_gguf){ .file = bytes };
+    parser p = { g, nigh_reader_of(bytes), unseen, err };
     nigh_status status = parse_header(&p);
     if (status == NIGH_OK) status = parse_values(&p);
     if (status == NIGH_OK) status = parse_tensors(&p);
+    if (p.in.bad && unseen)
+        status = nigh_fail(err, NIGH_ERANGE, bytes.len, "the keys and tensors of the file do not end here");
     if (status != NIGH_OK) nigh_gguf_release(g);
     return status;
+}
+
+nigh_status nigh_gguf_parse(nigh_gguf *g, nigh_str file, nigh_err *err) { return parse(g, file, 0, err); }
+
+nigh_status nigh_gguf_parse_head(nigh_gguf *g, nigh_str head, size_t file_bytes, nigh_err *err) {
+    head.len = nigh_min(head.len, file_bytes);
+    return parse(g, head, file_bytes - head.len, err);
 }
 
 void nigh_gguf_release(nigh_gguf *g) {

@@ -39,7 +39,7 @@ typedef struct {
     const uint8_t *data;
     uint64_t bytes;
     uint64_t at;                        /* offset of the data in the file */
-} nigh_gguf_tensor;
+} nigh_gguf_tensor;                     /* data: NULL when only the head of the file was parsed */
 
 typedef struct {
     nigh_str file;
@@ -54,6 +54,9 @@ typedef struct {
 /* Fails: EDATA (what, which key or tensor, at which offset), ENOSUP (tensor type by name), ENOMEM. On failure g is
  * released. */
 NIGH_CHECK nigh_status nigh_gguf_parse(nigh_gguf *g, nigh_str file, nigh_err *err);
+/* The same from the first bytes of a file of file_bytes. Fails with ERANGE when its keys and tensors do not end inside
+ * `head`: call again with more. */
+NIGH_CHECK nigh_status nigh_gguf_parse_head(nigh_gguf *g, nigh_str head, size_t file_bytes, nigh_err *err);
 void nigh_gguf_release(nigh_gguf *g);
 
 const nigh_gguf_value *nigh_gguf_find(const nigh_gguf *g, nigh_str key);            /* NULL when absent */

@@ -68,6 +68,20 @@ static void fill_info(nigh_model *m) {
     m->info.pooling = m->h.pooling;
 }
 
+nigh_status nigh_model_begin(nigh_model **out, const nigh_gguf *g, nigh_err *err) {
+    nigh_model *m = *out = nigh_alloc(1, sizeof *m);
+    if (!m) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for a model");
+    NIGH_TRY(refuse_parts(g, err));
+    NIGH_TRY(find_arch(m, g, err));
+    NIGH_TRY(nigh_hparams_read(m, g, err));
+    return copy_texts(m, g, err);
+}
+
+void nigh_model_end(nigh_model *m, nigh_model_opts o) {
+    nigh_kernels_init(&m->kernels, o.cpu);
+    fill_info(m);
+}
+
 /* The vocabulary of a large model takes as long as a good part of its weights. */
 typedef struct { nigh_model *m; const nigh_gguf *g; nigh_status status; nigh_err err; } vocab_job;
 
@@ -92,18 +106,13 @@ nigh_status nigh_model_open(nigh_model **out, nigh_str file, nigh_model_opts o, 
     nigh_gguf g;
     *out = NULL;
     NIGH_TRY(nigh_gguf_parse(&g, file, err));
-    nigh_model *m = nigh_alloc(1, sizeof *m);
-    nigh_status st = m ? NIGH_OK : nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for a model");
-    if (st == NIGH_OK) st = refuse_parts(&g, err);
-    if (st == NIGH_OK) st = find_arch(m, &g, err);
-    if (st == NIGH_OK) st = nigh_hparams_read(m, &g, err);
+    nigh_model *m;
+    nigh_status st = nigh_model_begin(&m, &g, err);
     if (st == NIGH_OK) st = nigh_rope_init(m, &g, err);
-    if (st == NIGH_OK) st = copy_texts(m, &g, err);
     if (st == NIGH_OK) st = open_weights(m, &g, o, err);
     nigh_gguf_release(&g);
     if (st != NIGH_OK) { nigh_model_close(m); return st; }
-    nigh_kernels_init(&m->kernels, o.cpu);
-    fill_info(m);
+    nigh_model_end(m, o);
     *out = m;
     return NIGH_OK;
 }

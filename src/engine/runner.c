@@ -115,6 +115,7 @@ void nigh_runner_free(nigh_runner *r) {
 
 uint32_t nigh_runner_limit(const nigh_runner *r) { return r->limit; }
 void nigh_runner_cancel(nigh_runner *r) { atomic_store(&r->cancel, true); }
+void *nigh_runner_cancel_flag(nigh_runner *r) { return &r->cancel; }
 
 /* ---- the walk through the model ---- */
 

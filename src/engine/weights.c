@@ -18,22 +18,15 @@ enum {
     PIECE_BYTES = 512 << 10         /* packed at once, then reported */
 };
 
-typedef struct { nigh_mat *mat; const uint8_t *src; size_t groups_before; } pack_job;
-
 typedef struct {
     nigh_model *m;
     const nigh_gguf *g;
-    nigh_model_opts o;
-    nigh_beside beside;
-    size_t piece;                   /* groups that are packed at once */
-    atomic_bool stop;               /* beside has failed */
     nigh_err *err;
     nigh_status status;             /* the first failure; later calls do nothing */
     bool placing;                   /* second pass */
     size_t bytes;                   /* first pass: what the block must hold; second: what is used of it */
     bool *seen;                     /* [tensor_count]: asked for by name */
-    pack_job *jobs;
-    size_t job_count, groups;
+    nigh_pack_list *list;           /* filled by the second pass */
 } loader;
 
 static const nigh_gguf_tensor *find(loader *l, const char *name, bool required) {
@@ -82,8 +75,9 @@ static void place_in_turn(loader *l, nigh_mat *mat, rows_of r, nigh_mat *turn, r
         *m = (nigh_mat){ .type = t->type, .rows = r.rows, .cols = cols, .group_bytes = group * mats, .data = at };
         if (!l->placing) continue;
         size_t row_bytes = cols / info->block_values * info->block_bytes;
-        l->jobs[l->job_count++] = (pack_job){ m, from.t->data + from.first * row_bytes, l->groups };
-        l->groups += groups;
+        nigh_pack_list *list = l->list;
+        list->jobs[list->count++] = (nigh_pack_job){ m, from.t->at + from.first * row_bytes, list->groups };
+        list->groups += groups;
     }
 }
 
@@ -245,35 +239,69 @@ static nigh_status refuse_unknown(const loader *l) {
     return NIGH_OK;
 }
 
-/* Groups begin..end-1 of one matrix; then the file's bytes of these rows are done with. */
-static void pack_piece(const loader *l, const pack_job *job, size_t begin, size_t end) {
+/* Groups begin..end-1 of one matrix, from bytes of the file, the first of which is at `bytes_at`. */
+static void pack_rows(const nigh_pack_job *job, const uint8_t *bytes, uint64_t bytes_at, size_t begin, size_t end) {
     const nigh_mat *mat = job->mat;
-    const nigh_type_info *info = nigh_type_find((uint32_t)mat->type);
-    size_t row_bytes = mat->cols / info->block_values * info->block_bytes, last = nigh_min(end * NIGH_ROWS, mat->rows);
-    for (size_t i = begin; i < end; i++)
-        nigh_mat_pack(mat->type, mat->rows, mat->cols, job->src, i,
+    uint64_t row_bytes = nigh_pack_row_bytes(job);
+    for (size_t i = begin; i < end; i++) {
+        uint64_t at = job->at + i * NIGH_ROWS * row_bytes;
+        nigh_mat_pack(mat->type, mat->rows - i * NIGH_ROWS, mat->cols, bytes + (size_t)(at - bytes_at), 0,
                       (uint8_t *)(uintptr_t)mat->data + i * mat->group_bytes);
-    const char *from = (const char *)job->src + begin * NIGH_ROWS * row_bytes;
-    if (l->o.done) l->o.done(l->o.done_ud, (size_t)(from - l->g->file.ptr), (last - begin * NIGH_ROWS) * row_bytes);
+    }
 }
 
-static void pack_groups(const loader *l, size_t begin, size_t end) {
-    for (size_t j = 0; j < l->job_count && begin < end; j++) {
-        size_t before = l->jobs[j].groups_before, after = before + (l->jobs[j].mat->rows + NIGH_ROWS - 1) / NIGH_ROWS;
+size_t nigh_pack_row_bytes(const nigh_pack_job *job) {
+    const nigh_type_info *info = nigh_type_find((uint32_t)job->mat->type);
+    return job->mat->cols / info->block_values * info->block_bytes;
+}
+
+void nigh_weights_pack(const nigh_pack_list *list, const uint8_t *bytes, uint64_t bytes_at, size_t begin, size_t end) {
+    for (size_t j = 0; j < list->count && begin < end; j++) {
+        const nigh_pack_job *job = &list->jobs[j];
+        size_t before = job->groups_before, after = before + (job->mat->rows + NIGH_ROWS - 1) / NIGH_ROWS;
         if (after <= begin) continue;
         size_t stop = nigh_min(end, after);
-        pack_piece(l, &l->jobs[j], begin - before, stop - before);
+        pack_rows(job, bytes, bytes_at, begin - before, stop - before);
+        begin = stop;
+    }
+}
+
+/* Packing a whole file that is in memory. */
+typedef struct {
+    const nigh_pack_list *list;
+    const nigh_gguf *g;
+    nigh_model_opts o;
+    nigh_beside beside;
+    size_t piece;                   /* groups that are packed at once */
+    atomic_bool stop;               /* beside has failed */
+} packing;
+
+/* Packs groups begin..end-1 of one matrix; then the file's bytes of these rows are done with. */
+static void pack_piece(const packing *p, const nigh_pack_job *job, size_t begin, size_t end) {
+    size_t row_bytes = nigh_pack_row_bytes(job), last = nigh_min(end * NIGH_ROWS, job->mat->rows);
+    pack_rows(job, (const uint8_t *)p->g->file.ptr, 0, begin, end);
+    size_t from = (size_t)job->at + begin * NIGH_ROWS * row_bytes;
+    if (p->o.done) p->o.done(p->o.done_ud, from, (last - begin * NIGH_ROWS) * row_bytes);
+}
+
+static void pack_groups(const packing *p, size_t begin, size_t end) {
+    for (size_t j = 0; j < p->list->count && begin < end; j++) {
+        const nigh_pack_job *job = &p->list->jobs[j];
+        size_t before = job->groups_before, after = before + (job->mat->rows + NIGH_ROWS - 1) / NIGH_ROWS;
+        if (after <= begin) continue;
+        size_t stop = nigh_min(end, after);
+        pack_piece(p, job, begin - before, stop - before);
         begin = stop;
     }
 }
 
 /* Part 0 is what is done beside the packing, the others are pieces. */
 static void load_parts(void *ud, size_t worker, size_t begin, size_t end) {
-    loader *l = ud;
+    packing *p = ud;
     (void)worker;
-    for (size_t i = begin; i < end && !atomic_load_explicit(&l->stop, memory_order_relaxed); i++) {
-        if (i > 0) pack_groups(l, (i - 1) * l->piece, nigh_min(i * l->piece, l->groups));
-        else if (l->beside.run(l->beside.ud) != NIGH_OK) atomic_store(&l->stop, true);
+    for (size_t i = begin; i < end && !atomic_load_explicit(&p->stop, memory_order_relaxed); i++) {
+        if (i > 0) pack_groups(p, (i - 1) * p->piece, nigh_min(i * p->piece, p->list->groups));
+        else if (p->beside.run(p->beside.ud) != NIGH_OK) atomic_store(&p->stop, true);
     }
 }
 
@@ -287,34 +315,49 @@ static void count_parameters(nigh_model *m, const nigh_gguf *g, bool tied) {
     m->info.decode_bytes = m->weights_bytes - (tied ? 0 : embd_bytes);
 }
 
-nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh_model_opts o, nigh_beside beside,
-                              nigh_err *err) {
-    loader l = { .m = m, .g = g, .o = o, .beside = beside, .err = err, .status = NIGH_OK };
+nigh_status nigh_weights_measure(nigh_model *m, const nigh_gguf *g, nigh_err *err) {
+    loader l = { .m = m, .g = g, .err = err, .status = NIGH_OK };
     m->layers = nigh_alloc(m->h.layers, sizeof *m->layers);
-    l.jobs = nigh_alloc(JOBS_MAX, sizeof *l.jobs);
     l.seen = nigh_alloc(g->tensor_count, sizeof *l.seen);
-    if (!m->layers || !l.jobs || !l.seen) {
+    if (!m->layers || !l.seen) {
         l.status = nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the layer table");
-        goto done;
+    } else {
+        bind_all(&l);
+        if (l.status == NIGH_OK) l.status = refuse_unknown(&l);
     }
-    bind_all(&l);
-    if (l.status == NIGH_OK) l.status = refuse_unknown(&l);
-    if (l.status != NIGH_OK) goto done;
-    m->weights_bytes = l.bytes;
-    m->weights = nigh_os_pages_take(l.bytes);
-    if (!m->weights) {
-        l.status = nigh_failf(err, NIGH_ENOMEM, 0, "the weights need %zu MiB, which cannot be had", l.bytes >> 20);
-        goto done;
-    }
-    l.placing = true;
-    bind_all(&l);
-    l.piece = nigh_max(1, PIECE_BYTES / nigh_max(1, l.bytes / nigh_max(1, l.groups)));
-    if (l.status == NIGH_OK) nigh_pool_run(o.pool, load_parts, &l, 1 + (l.groups + l.piece - 1) / l.piece, 1);
-    bool tied = !nigh_gguf_tensor_find(g, NIGH_STR("output.weight"));
-    if (tied) m->output = m->token_embd;
-    count_parameters(m, g, tied);
-done:
-    nigh_free(l.jobs);
+    m->weights_bytes = l.status == NIGH_OK ? l.bytes : 0;
     nigh_free(l.seen);
     return l.status;
+}
+
+nigh_status nigh_weights_place(nigh_model *m, const nigh_gguf *g, nigh_pack_list *list, nigh_err *err) {
+    loader l = { .m = m, .g = g, .err = err, .status = NIGH_OK, .placing = true, .list = list };
+    list->jobs = nigh_alloc(JOBS_MAX, sizeof *list->jobs);
+    l.seen = nigh_alloc(g->tensor_count, sizeof *l.seen);
+    m->weights = nigh_os_pages_take(m->weights_bytes);
+    if (!list->jobs || !l.seen) {
+        l.status = nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the layer table");
+    } else if (!m->weights) {
+        l.status = nigh_failf(err, NIGH_ENOMEM, 0, "the weights need %zu MiB, which cannot be had",
+                              m->weights_bytes >> 20);
+    } else {
+        bind_all(&l);
+        bool tied = !nigh_gguf_tensor_find(g, NIGH_STR("output.weight"));
+        if (tied) m->output = m->token_embd;
+        count_parameters(m, g, tied);
+    }
+    nigh_free(l.seen);
+    return l.status;
+}
+
+nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh_model_opts o, nigh_beside beside,
+                              nigh_err *err) {
+    nigh_pack_list list = { 0 };
+    NIGH_TRY(nigh_weights_measure(m, g, err));
+    nigh_status status = nigh_weights_place(m, g, &list, err);
+    packing p = { .list = &list, .g = g, .o = o, .beside = beside };
+    p.piece = nigh_max(1, PIECE_BYTES / nigh_max(1, m->weights_bytes / nigh_max(1, list.groups)));
+    if (status == NIGH_OK) nigh_pool_run(o.pool, load_parts, &p, 1 + (list.groups + p.piece - 1) / p.piece, 1);
+    nigh_free(list.jobs);
+    return status;
 }
