@@ -214,7 +214,7 @@ build/wasm-%/src/wasm/libc.o:   WASM_FLAGS += -fno-builtin
 build/wasm-%-threads/src/wasm/libc.o: WASM_FLAGS += -fno-builtin
 
 # A threaded module is given its memory, which grows to 4 GiB at most; each thread has a stack of its own.
-WASM_LDFLAGS := --no-entry --gc-sections --strip-all -z stack-size=1048576 --initial-memory=2097152
+WASM_LDFLAGS := --no-entry --gc-sections --strip-all --stack-first -z stack-size=1048576 --initial-memory=2097152
 WASM_SHARED := --shared-memory --import-memory --max-memory=4294967296 --export=__stack_pointer --export=__tls_size \
                --export=__tls_align --export=__wasm_init_tls
 build/nigh-%-threads.wasm build/wasm-%-threads/kernel_bits.wasm: WASM_LDFLAGS += $(WASM_SHARED)

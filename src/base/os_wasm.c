@@ -1,5 +1,6 @@
-/* os_wasm.c - os.h in the browser: memory, and nothing else. No files, no clock, no randomness: what the core needs of
- * these comes in through its arguments.
+/* os_wasm.c - os.h in the browser: memory, and the host's clock (the import env.now, milliseconds). No files, no
+ * randomness: what the core needs of these comes in through its arguments. With threads, only one takes and gives
+ * memory: the one that calls the exports.
  *
  * The heap lies behind the module's own data and grows with the module's memory, which can never shrink. Free
  * blocks stand in one list in the order of their addresses; taking is first fit, giving back joins neighbours:
@@ -93,7 +94,8 @@ void nigh_os_pages_give(void *p, size_t bytes) {
     nigh_os_heap_give(p);
 }
 
-uint64_t nigh_os_now_ns(void) { return 0; }
+__attribute__((import_module("env"), import_name("now"))) double nigh_wasm_now(void);
+uint64_t nigh_os_now_ns(void) { return (uint64_t)(nigh_wasm_now() * 1e6); }
 uint64_t nigh_os_thread_cpu_ns(void) { return 0; }
 uint64_t nigh_os_unix_ms(void) { return 0; }
 size_t nigh_os_cpu_count(void) { return 1; }

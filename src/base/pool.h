@@ -2,7 +2,7 @@
  * One caller at a time. Each thread begins with its own run of neighbouring chunks of `grain`, so that it reads
  * memory forward; who is through takes half of what another has left, so a busy core does not stop the rest.
  * Between calls the workers spin briefly, then sleep. What is computed may not depend on how the range is
- * cut. A NULL pool is a plain loop (the browser). */
+ * cut. A NULL pool is a plain loop (the browser without threads). */
 #ifndef NIGH_POOL_H
 #define NIGH_POOL_H
 
@@ -31,5 +31,9 @@ typedef struct {
     size_t active;              /* threads that take part now */
 } nigh_pool_stats;
 nigh_pool_stats nigh_pool_about(const nigh_pool *p);
+
+/* In the browser (pool_wasm.c) only: thread number `worker` (1..size-1), which the host has started, works here until
+ * the pool is freed. */
+void nigh_pool_work(nigh_pool *p, size_t worker);
 
 #endif

@@ -273,7 +273,8 @@ static nigh_status size_tensor(parser *p, nigh_gguf_tensor *t, uint64_t type_at,
     uint64_t bytes = t->dims[0] / info->block_values;
     bool fits = mul64(bytes, info->block_bytes, &bytes);
     for (uint32_t d = 1; d < t->dim_count; d++) fits = fits && mul64(bytes, t->dims[d], &bytes);
-    if (!fits || bytes > (uint64_t)p->g->file.len + p->unseen) return fail_tensor(p, t, type_at, "larger than the file");
+    if (!fits || bytes > (uint64_t)p->g->file.len + p->unseen)
+        return fail_tensor(p, t, type_at, "larger than the file");
     t->bytes = bytes;
     return NIGH_OK;
 }

@@ -40,7 +40,8 @@ static nigh_status measure(nigh_loading *l, nigh_err *err) {
     return nigh_weights_measure(l->m, &l->g, err);
 }
 
-nigh_status nigh_loading_new(nigh_loading **out, nigh_str head, uint64_t file_bytes, nigh_model_opts o, nigh_err *err) {
+nigh_status nigh_loading_new(nigh_loading **out, nigh_str head, uint64_t file_bytes, nigh_model_opts o,
+                             nigh_err *err) {
     *out = NULL;
     if ((size_t)file_bytes != file_bytes) return nigh_fail(err, NIGH_ERANGE, 0, "the file is too large for this machine");
     nigh_loading *l = nigh_alloc(1, sizeof *l);

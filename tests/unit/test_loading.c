@@ -1,10 +1,12 @@
-/* test_loading.c - a model that comes in pieces is the same model, byte by byte; a head that is cut short asks for more,
- * whatever stands in it. */
+/* test_loading.c - a model that comes in pieces is the same model, byte by byte; a head that is cut short asks for
+ * more, whatever stands in it. */
 #include "base/os.h"
 #include "engine/model.h"
 #include "test.h"
 
 static const char *const names[] = { "models/nigh-stories.gguf" };
+
+static const nigh_model_opts none;
 
 static nigh_buf read_model(void) {
     nigh_buf b = NIGH_BUF((size_t)1 << 30);
@@ -20,7 +22,7 @@ static nigh_loading *begin(nigh_str file, size_t *head_bytes) {
     for (size_t n = 64; !l; n = nigh_min(2 * n, file.len)) {
         uint8_t *head = malloc(n);              /* of this size, so that a reader beyond it is noticed */
         memcpy(head, file.ptr, n);
-        nigh_status status = nigh_loading_new(&l, (nigh_str){ (char *)head, n }, file.len, (nigh_model_opts){ 0 }, &err);
+        nigh_status status = nigh_loading_new(&l, (nigh_str){ (char *)head, n }, file.len, none, &err);
         nigh_loading_free(l);
         l = NULL;
         free(head);
@@ -48,7 +50,8 @@ static void test_same_weights(void) {
         uint64_t at;
         nigh_loading *l = begin(nigh_buf_str(&file), &head);
         if (!l) break;
-        CHECK(nigh_loading_bytes(l) >= whole->weights_bytes && nigh_loading_bytes(l) < whole->weights_bytes + (1 << 20));
+        size_t told = (size_t)nigh_loading_bytes(l);
+        CHECK(told >= whole->weights_bytes && told < whole->weights_bytes + (1 << 20));
         CHECK(nigh_loading_end(&m, l, &err) == NIGH_EINVAL);
         CHECK(nigh_loading_feed(l, (const uint8_t *)file.ptr, &err) == NIGH_EINVAL);
         while (nigh_loading_next(l, pieces[i], &at, &bytes)) {
@@ -83,8 +86,9 @@ static void test_damaged_heads(void) {
         size_t n = test_rand(&state) % (i % 4 ? head : head / 2);   /* half of it was not enough */
         uint8_t *copy = malloc(n + 1);
         memcpy(copy, file.ptr, n);
-        for (size_t k = 0; n && k < i % 4; k++) copy[test_rand(&state) % nigh_min(n, 4096)] = (uint8_t)test_rand(&state);
-        nigh_status status = nigh_loading_new(&l, (nigh_str){ (char *)copy, n }, file.len, (nigh_model_opts){ 0 }, &err);
+        for (size_t k = 0; n && k < i % 4; k++)
+            copy[test_rand(&state) % nigh_min(n, 4096)] = (uint8_t)test_rand(&state);
+        nigh_status status = nigh_loading_new(&l, (nigh_str){ (char *)copy, n }, file.len, none, &err);
         CHECK_MSG(i % 4 || status == NIGH_ERANGE, "%zu bytes: %s", n, err.text);
         if (status == NIGH_OK) nigh_loading_free(l);
         free(copy);

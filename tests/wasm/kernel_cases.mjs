@@ -5,14 +5,13 @@ export const types = { F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q5_0: 6, Q5_1: 7, Q8_0:
 const columns = (name, i) =>
   ['F32', 'F16', 'BF16'].includes(name) ? 1 + 13 * i : name.endsWith('K') || name === 'IQ4_XS' ? 256 << i % 2 : 32 + 64 * (i % 7);
 
-export function memoryOf(module) {
-  return WebAssembly.Module.imports(module).length
-    ? { env: { memory: new WebAssembly.Memory({ initial: 32, maximum: 65536, shared: true }) } } : {};
-}
+const importsOf = (module) => ({ env: { now: () => performance.now(),
+  ...WebAssembly.Module.imports(module).some((i) => i.name === 'memory')
+    && { memory: new WebAssembly.Memory({ initial: 32, maximum: 65536, shared: true }) } } });
 
 // Sentences of what differs.
 export function wrongs(module, seed) {
-  const x = new WebAssembly.Instance(module, memoryOf(module)).exports, found = [];
+  const x = new WebAssembly.Instance(module, importsOf(module)).exports, found = [];
   const must = (value, what) => { if (value !== 0) found.push(`${what} seed ${seed}: ${value}`); };
   for (const [name, type] of Object.entries(types)) {
     for (const [i, count] of [1, 2, 3, 4, 5, 6, 7, 8, 11, 17].entries())

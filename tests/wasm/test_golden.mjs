@@ -133,6 +133,49 @@ test('same seed, same text; a stop string ends it; the context ends it', () => {
   equal(draw({ temperature: 0, max_tokens: 0 }, 24).finish, 2, 'finish in a context of 24 tokens');
 });
 
+test('a model in pieces: the same bits, and never the whole file in memory', () => {
+  need(stories);
+  const file = readFileSync(stories), ids = runIds;
+  const whole = new Nigh(wasm), parts = new Nigh(wasm);
+  const open = whole.open(file), model = parts.load((at, bytes) => file.subarray(at, at + bytes), file.length, 4096);
+  compare(parts.logits(parts.seat(model), ids, 512), whole.logits(whole.seat(open), ids, 512), 512, 'logits');
+  const before = parts.x.live_bytes();
+  for (const wrong of [() => parts.load((at, bytes) => file.subarray(at, at + bytes), file.length - 1000),
+    () => parts.load(() => Buffer.from('no model'), 8)]) {
+    try { wrong(); } catch (e) { if (e instanceof Failure && e.code === -6) continue; throw e; }
+    throw new Error('a damaged file was taken');
+  }
+  equal(parts.x.live_bytes(), before, 'live bytes');
+});
+
+test('a step reads a piece of the prompt or makes a token; a flag stops it and it goes on', () => {
+  need(stories);
+  const nigh = new Nigh(module('simd-threads')), model = nigh.open(readFileSync(stories)), prompt = Array(100).fill(300);
+  const expected = nigh.generate(nigh.seat(model), prompt, { max_tokens: 8 });
+  const seat = nigh.seat(model), steps = [], x = nigh.x;
+  nigh.withIds(prompt, (ptr, count) => nigh.check(x.generate_begin(seat, 0, 0, ptr, count)));
+  const flag = x.cancel_flag(model) >>> 0, ids = [];
+  for (let i = 0; ids.length < 8; i++) {
+    steps.push(x.generate_left(seat));
+    if (i % 3 === 1) {
+      new Uint8Array(x.memory.buffer)[flag] = 1;
+      equal(x.generate_step(seat, 40), -7, 'stopped');
+    }
+    nigh.check(x.generate_step(seat, 40));
+    if (x.generate_token(seat) >= 0) ids.push(x.generate_token(seat));
+  }
+  equal(steps.slice(0, 4).join(), '100,60,20,0', 'tokens left to read');
+  equal(ids.slice(0, expected.ids.length).join(), expected.ids.join(), 'ids');
+});
+
+test('a conversation becomes ids', () => {
+  need(stories);
+  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(stories));
+  const ids = nigh.chat(model, { messages: [{ role: 'user', content: 'Hi <s>' }] });
+  const text = nigh.detokenize(model, ids, false);
+  if (!text.includes('User: Hi <s>') || !text.trimEnd().endsWith('Assistant:')) throw new Error(text);
+});
+
 test('what is wrong is refused with a sentence, and nothing is kept', () => {
   need(stories);
   const nigh = new Nigh(wasm), file = readFileSync(stories), model = nigh.open(file), seat = nigh.seat(model);
@@ -175,12 +218,12 @@ test('memory is used again: fifty opens and closes do not grow it', () => {
   equal(nigh.x.live_bytes(), live, 'live bytes');
 });
 
-test('the modules are small; one thread imports nothing, threads import their memory', () => {
+test('the modules are small; those with threads import their memory and a clock, and nothing else', () => {
   for (const kind of [...kinds, 'relaxed-threads']) {
     const bytes = readFileSync(module(kind)), packed = gzipSync(bytes, { level: 9 }).length;
     if (kinds.includes(kind)) {     // node 20 does not read the relaxed one
       const imports = WebAssembly.Module.imports(new WebAssembly.Module(bytes)).map((i) => `${i.module}.${i.name}`);
-      equal(imports.join(), kind === 'simd' ? '' : 'env.memory', `imports of ${kind}`);
+      equal(imports.sort().join(), kind === 'simd' ? '' : 'env.memory,env.now', `imports of ${kind}`);
     }
     console.log(`  build/nigh-${kind}.wasm: ${bytes.length} bytes, ${packed} as gzip`);
     if (packed > 200_000) throw new Error(`${packed} bytes as gzip; 200,000 are allowed`);
