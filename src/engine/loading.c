@@ -43,7 +43,8 @@ static nigh_status measure(nigh_loading *l, nigh_err *err) {
 nigh_status nigh_loading_new(nigh_loading **out, nigh_str head, uint64_t file_bytes, nigh_model_opts o,
                              nigh_err *err) {
     *out = NULL;
-    if ((size_t)file_bytes != file_bytes) return nigh_fail(err, NIGH_ERANGE, 0, "the file is too large for this machine");
+    if ((size_t)file_bytes != file_bytes)
+        return nigh_fail(err, NIGH_ERANGE, 0, "the file is too large for this machine");
     nigh_loading *l = nigh_alloc(1, sizeof *l);
     if (!l) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for a model");
     l->o = o;

@@ -192,7 +192,8 @@ static nigh_status describe(const open_model *m, nigh_buf *out) {
 }
 
 /* result: one JSON object: name, arch, context, vocab, embed, layers, parameters, weight_bytes, encoder, pooling (0
- * none, 1 mean, 2 first, 3 last), kernels ("simd128" or "relaxed"), threads, threads_active (fewer on a busy machine) */
+ * none, 1 mean, 2 first, 3 last), kernels ("simd128" or "relaxed"), threads, threads_active (fewer on a busy machine)
+ */
 EXPORT(model_about) int wasm_model_about(const open_model *m) {
     begin();
     return status_of(describe(m, &result));

@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { Failure, Nigh } from './nigh.mjs';
+import { fromFile, reader } from './files.mjs';
+import { Failure } from './nigh.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const kinds = ['simd', 'simd-threads'], native = join(root, 'build/nigh');
@@ -67,14 +68,14 @@ const runIds = [1, 403, 407, 261, 378, 432, 429, 426, 385, 286, 261, 408, 393, 2
 function sameBits(path, kind) {
   need(path);
   need(native);
-  const nigh = new Nigh(module(kind)), model = nigh.open(readFileSync(path)), { vocab, embed, encoder } = nigh.about(model);
+  const nigh = fromFile(module(kind)), model = nigh.open(readFileSync(path)), { vocab, embed, encoder } = nigh.about(model);
   const ids = runIds.map((id) => id % vocab);
   if (encoder) {
-    const vector = nigh.embed(nigh.seat(model), ids);
+    const vector = Buffer.from(nigh.embed(nigh.seat(model), ids));
     for (const cpu of cpus) compare(vector, nativeVector(path, ids, cpu), embed, cpu);
     return;
   }
-  const whole = nigh.logits(nigh.seat(model), ids, vocab);
+  const whole = Buffer.from(nigh.logits(nigh.seat(model), ids, vocab));
   const parts = nigh.seat(model, 0, 4);
   const pieces = [ids.slice(0, 1), ids.slice(1, 6), ids.slice(6)];
   const cut = Buffer.concat(pieces.map((some) => nigh.logits(parts, some, vocab)));
@@ -99,7 +100,7 @@ for (const kind of kinds)
 test('greedy text equals the reference', () => {
   const expected = join(golden, 'logits/stories260K.json');
   need(expected);
-  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(stories));
+  const nigh = fromFile(wasm), model = nigh.open(readFileSync(stories));
   for (const run of JSON.parse(readFileSync(expected)).runs) {
     const made = nigh.generate(nigh.seat(model), run.ids, { max_tokens: 60 });
     const close = run.greedy_margins.findIndex((margin) => margin < 8e-4);
@@ -111,7 +112,7 @@ test('greedy text equals the reference', () => {
 test('text to ids and back, as the program does it', () => {
   need(stories);
   need(native);
-  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(stories));
+  const nigh = fromFile(wasm), model = nigh.open(readFileSync(stories));
   const text = 'Once upon a time, Zoë found 3 keys — and <s> a \u{1F511}.';
   const ids = nigh.tokenize(model, text, 0);
   const theirs = program(['tokenize', stories], null, text).trim();
@@ -121,7 +122,7 @@ test('text to ids and back, as the program does it', () => {
 
 test('same seed, same text; a stop string ends it; the context ends it', () => {
   need(stories);
-  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(stories));
+  const nigh = fromFile(wasm), model = nigh.open(readFileSync(stories));
   const prompt = nigh.tokenize(model, 'Once upon a time', 1);
   const draw = (options, context = 0) =>
     nigh.generate(nigh.seat(model, context), prompt, { max_tokens: 40, temperature: 1, ...options });
@@ -136,12 +137,13 @@ test('same seed, same text; a stop string ends it; the context ends it', () => {
 test('a model in pieces: the same bits, and never the whole file in memory', () => {
   need(stories);
   const file = readFileSync(stories), ids = runIds;
-  const whole = new Nigh(wasm), parts = new Nigh(wasm);
-  const open = whole.open(file), model = parts.load((at, bytes) => file.subarray(at, at + bytes), file.length, 4096);
-  compare(parts.logits(parts.seat(model), ids, 512), whole.logits(whole.seat(open), ids, 512), 512, 'logits');
+  const whole = fromFile(wasm), parts = fromFile(wasm);
+  const open = whole.open(file), model = parts.load(reader(file), file.length, 4096);
+  compare(Buffer.from(parts.logits(parts.seat(model), ids, 512)), Buffer.from(whole.logits(whole.seat(open), ids, 512)),
+    512, 'logits');
   const before = parts.x.live_bytes();
-  for (const wrong of [() => parts.load((at, bytes) => file.subarray(at, at + bytes), file.length - 1000),
-    () => parts.load(() => Buffer.from('no model'), 8)]) {
+  for (const wrong of [() => parts.load(reader(file), file.length - 1000),
+    () => parts.load((at, view) => view.fill(66), 8)]) {
     try { wrong(); } catch (e) { if (e instanceof Failure && e.code === -6) continue; throw e; }
     throw new Error('a damaged file was taken');
   }
@@ -150,7 +152,7 @@ test('a model in pieces: the same bits, and never the whole file in memory', () 
 
 test('a step reads a piece of the prompt or makes a token; a flag stops it and it goes on', () => {
   need(stories);
-  const nigh = new Nigh(module('simd-threads')), model = nigh.open(readFileSync(stories)), prompt = Array(100).fill(300);
+  const nigh = fromFile(module('simd-threads')), model = nigh.open(readFileSync(stories)), prompt = Array(100).fill(300);
   const expected = nigh.generate(nigh.seat(model), prompt, { max_tokens: 8 });
   const seat = nigh.seat(model), steps = [], x = nigh.x;
   nigh.withIds(prompt, (ptr, count) => nigh.check(x.generate_begin(seat, 0, 0, ptr, count)));
@@ -170,7 +172,7 @@ test('a step reads a piece of the prompt or makes a token; a flag stops it and i
 
 test('a conversation becomes ids', () => {
   need(stories);
-  const nigh = new Nigh(wasm), model = nigh.open(readFileSync(stories));
+  const nigh = fromFile(wasm), model = nigh.open(readFileSync(stories));
   const ids = nigh.chat(model, { messages: [{ role: 'user', content: 'Hi <s>' }] });
   const text = nigh.detokenize(model, ids, false);
   if (!text.includes('User: Hi <s>') || !text.trimEnd().endsWith('Assistant:')) throw new Error(text);
@@ -178,7 +180,7 @@ test('a conversation becomes ids', () => {
 
 test('what is wrong is refused with a sentence, and nothing is kept', () => {
   need(stories);
-  const nigh = new Nigh(wasm), file = readFileSync(stories), model = nigh.open(file), seat = nigh.seat(model);
+  const nigh = fromFile(wasm), file = readFileSync(stories), model = nigh.open(file), seat = nigh.seat(model);
   const refuses = (code, call) => {
     try { call(); } catch (e) {
       if (!(e instanceof Failure)) throw e;
@@ -204,7 +206,7 @@ test('what is wrong is refused with a sentence, and nothing is kept', () => {
 
 test('memory is used again: fifty opens and closes do not grow it', () => {
   need(stories);
-  const nigh = new Nigh(wasm), file = readFileSync(stories);
+  const nigh = fromFile(wasm), file = readFileSync(stories);
   const once = () => {
     const model = nigh.open(file), seat = nigh.seat(model, 64);
     nigh.logits(seat, [1, 2, 3], 512);

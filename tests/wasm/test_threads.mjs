@@ -3,7 +3,8 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Failure, Nigh } from './nigh.mjs';
+import { endThreads, fromFile, reader, withThreads } from './files.mjs';
+import { Failure } from './nigh.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const wasm = join(root, 'build/nigh-simd-threads.wasm'), folder = join(root, 'models');
@@ -31,33 +32,33 @@ const prompt = Array.from({ length: 70 }, (_, i) => 5 + i * 7 % 900);
 
 // Logits of the whole prompt, and what follows it.
 function work(nigh) {
-  const model = nigh.load((at, bytes) => file.subarray(at, at + bytes), file.length), seat = nigh.seat(model, 256);
-  const logits = nigh.logits(seat, prompt, nigh.about(model).vocab).toString('base64');
+  const model = nigh.load(reader(file), file.length), seat = nigh.seat(model, 256);
+  const logits = Buffer.from(nigh.logits(seat, prompt, nigh.about(model).vocab)).toString('base64');
   const text = nigh.generate(nigh.seat(model, 256), prompt, { max_tokens: 40 }).ids.join();
   return { logits, text, about: nigh.about(model) };
 }
-const alone = work(new Nigh(wasm));
+const alone = work(fromFile(wasm));
 
 for (const count of [1, 2, 3, 5])
   await test(`${count} threads give the bits of one`, async () => {
-    const nigh = await new Nigh(wasm).threads(count), made = work(nigh);
+    const nigh = await withThreads(wasm, count), made = work(nigh);
     equal(made.logits === alone.logits, true, 'logits');
     equal(made.text, alone.text, 'text');
     equal(made.about.threads, count, 'threads');
-    await nigh.close();
+    await endThreads(nigh);
   });
 
 await test('nobody waits for threads that never come, or came and went', async () => {
-  const never = new Nigh(wasm);
+  const never = fromFile(wasm);
   never.check(never.x.thread_begin(4));
   equal(work(never).logits === alone.logits, true, 'logits without them');
-  const gone = await new Nigh(wasm).threads(3);
-  await gone.close();
+  const gone = await withThreads(wasm, 3);
+  await endThreads(gone);
   equal(work(gone).logits === alone.logits, true, 'logits after them');
 });
 
 await test('threads begin once, and 1 to 64 of them', async () => {
-  const nigh = new Nigh(wasm);
+  const nigh = fromFile(wasm);
   for (const [count, code] of [[0, -3], [65, -3], [2, 0], [2, -1]]) {
     try {
       nigh.check(nigh.x.thread_begin(count));
