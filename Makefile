@@ -205,7 +205,8 @@ WASM_KINDS := simd simd-threads relaxed-threads
 NOT_WASM := %_posix.c %/pool.c $(FOR_X86) $(FOR_ARM)
 WASM_SRC := $(filter-out $(NOT_WASM),$(foreach r,base kernel engine place wasm,$(wildcard src/$r/*.c)))
 WASM_CORE := $(filter-out src/engine/% src/place/% src/wasm/exports.c,$(WASM_SRC))
-WASM_FLAGS := --target=wasm32 -std=c11 -g0 -O3 -ffreestanding -nostdlib -nostdlibinc -isystem src/wasm/include \
+# Not -ffreestanding: it would make each memcpy of four bytes a call, and no loop with one in it a vector's.
+WASM_FLAGS := --target=wasm32 -std=c11 -g0 -O3 -nostdlib -nostdlibinc -isystem src/wasm/include \
               -mbulk-memory -msimd128 -ffp-contract=off -fno-math-errno -fvisibility=hidden $(WARN)
 WASM_THREADS := -matomics -ftls-model=local-exec
 build/wasm-simd-threads/%.o:    WASM_FLAGS += $(WASM_THREADS)
