@@ -117,7 +117,6 @@ async function partTokens(job) {
     const variant = peer ? (await peer.steps.ask('cpu')).variant : undefined;
     await ours.steps.close();
     await peer?.steps.close();
-    if (job.bench && job.rounds) addBench(job, prompt, decode);
     const gops = PROMPT_GOP[shapeOf(job.file)];
     for (const row of rows) Object.assign(addShares(row, gops), { variant, isa: ours.about.cpu });
     return rows;
@@ -135,15 +134,16 @@ async function decodeBehind(job, ours, peer, context, more) {
     return row;
 }
 
-// llama-bench measures by itself; it cannot take turns.
-function addBench(job, prompt, decode) {
-    const args = ['-m', job.path, '-t', job.threads, '-p', job.prompt, '-n', job.tokens, '-r', job.benchRounds, '-fa', 1,
+// llama-bench measures by itself; it cannot take turns. Its numbers go into the rows of the same name.
+function partBench(job) {
+    const rows = [rowOf(job, 'prompt', { count: job.prompt, context: 0 }), rowOf(job, 'decode', { count: job.tokens, context: 0 })];
+    const args = ['-m', job.path, '-t', job.threads, '-p', job.prompt, '-n', job.tokens, '-r', job.rounds, '-fa', 1,
         '-lm', 'none', '-o', 'json'].map(String);
     const made = spawnSync(job.bench, args, { env: { ...process.env, ...PEER_ENV }, cwd: path.dirname(job.bench),
         encoding: 'utf8' });
-    if (made.status !== 0) return say(`llama-bench failed: ${made.stderr.trim().split('\n').at(-1)}`);
-    for (const test of JSON.parse(made.stdout))
-        (test.n_gen ? decode : prompt).bench.push(...test.samples_ts);
+    if (made.status !== 0) throw new Error(`llama-bench: ${made.stderr.trim().split('\n').at(-1)}`);
+    for (const test of JSON.parse(made.stdout)) rows[test.n_gen ? 1 : 0].bench.push(...test.samples_ts);
+    return rows;
 }
 
 const dropCache = file => spawnSync('dd', [`if=${file}`, 'iflag=nocache', 'count=0'], { stdio: 'ignore' });
@@ -227,14 +227,16 @@ async function partBusy(job) {
     return rows;
 }
 
-const PARTS = { tokens: partTokens, 'one thread': partTokens, avx2: partTokens, start: partStart, busy: partBusy };
+const PARTS = { tokens: partTokens, 'one thread': partTokens, avx2: partTokens, start: partStart, busy: partBusy, bench: partBench, limits: partLimits };
 
 // ---- what is needed: limits, models, the peer ----
 
 let limitsKnown = null;
 function readLimits() {
     if (limitsKnown) return limitsKnown;
-    const lines = fs.readFileSync(path.join(OUT, 'limits.csv'), 'utf8').trim().split('\n').slice(1);
+    const file = path.join(OUT, 'limits.csv');
+    if (!fs.existsSync(file)) return [];
+    const lines = fs.readFileSync(file, 'utf8').trim().split('\n').slice(1);
     return limitsKnown = lines.map(line => line.split(',')).map(([what, isa, threads, rate, unit]) =>
         ({ what, isa, threads: Number(threads), rate: Number(rate), unit }));
 }
@@ -245,11 +247,10 @@ function wrap(command, args) {
     return { command: all[0], args: all.slice(1) };
 }
 
-function measureLimits() {
-    const { command, args } = wrap(LIMITS, []);
-    fs.mkdirSync(OUT, { recursive: true });
-    if (!fs.existsSync(LIMITS)) say(`the machine's limits are not measured: there is no ${path.relative(ROOT, LIMITS)}`);
-    fs.writeFileSync(path.join(OUT, 'limits.csv'), fs.existsSync(LIMITS) ? execFileSync(command, args) : '');
+// They go into a file, which every later part reads.
+function partLimits() {
+    fs.writeFileSync(path.join(OUT, 'limits.csv'), fs.existsSync(LIMITS) ? execFileSync(LIMITS) : '');
+    return [];
 }
 
 function npm(args) {
@@ -324,39 +325,66 @@ const FILES = ['smollm2-135m-q8_0', 'smollm2-135m-q4_0', 'smollm2-135m-q4_k_m', 
 function plan(files, peers) {
     const rounds = SHORT ? 2 : 5, jobs = [], most = Math.min(2, CPUS);
     const only = process.env.NIGH_BENCH_WHAT?.split(','), bench = process.env.LLAMA_BENCH;
-    const add = (part, file, more) => {
+    const add = (part, file, seconds, more) => {
         if (only && !only.includes(part)) return;
-        jobs.push({ part, path: file, file: path.basename(file, '.gguf'), threads: most, prompt: 512, tokens: 128, contexts: [],
+        jobs.push({ part, seconds, path: file, file: path.basename(file, '.gguf'), threads: most, prompt: 512, tokens: 128, contexts: [],
             contextTokens: 32, contextRounds: rounds, rounds, peers, ...more });
     };
     const known = file => FILES.includes(path.basename(file, '.gguf')), mixed = file => /k_m/.test(file);
     const small = file => /smollm2/.test(file), big = file => /llama-3.2/.test(file);
+    const times = file => big(file) ? 6 : small(file) ? 1 : 2.5;
     // A file of one's own may be tiny.
     const size = file => known(file) ? {} : { prompt: 64, tokens: 16, contextTokens: 8 };
-    const contexts = file => !known(file) ? [16, 128] : mixed(file) ? [] : small(file) && !SHORT ? [128, 1024, 8064] : [128, 1024];
-    for (const file of files)
-        add('tokens', file, { ...size(file), bench, benchRounds: big(file) ? 2 : rounds, contexts: big(file) ? [] : contexts(file) });
-    for (const file of files.filter(big)) if (!mixed(file)) add('tokens', file, { rounds: 0, prompt: 1, contexts: contexts(file) });
+    const contexts = file => known(file) ? [128, 1024] : [16, 128];
+    const none = { rounds: 0, prompt: 1 };
+    jobs.push({ part: 'limits', file: 'this machine', seconds: 3 });
+    for (const file of files) {
+        add('tokens', file, 13 * times(file), size(file));
+        if (bench) add('bench', file, 6 * times(file), { ...size(file), bench, rounds: 3 });
+    }
+    for (const file of files) if (!mixed(file)) add('tokens', file, 8 * times(file), { ...size(file), ...none, contexts: contexts(file) });
     const light = files.filter(file => !/k_m|q8_0/.test(file));
-    for (const file of light) add('start', file, { ...size(file), cold: !SHORT });
+    for (const file of light) add('start', file, 8 * times(file), { ...size(file), cold: !SHORT });
     const busy = files.find(file => /smollm2.*q8_0/.test(file)) ?? files[0];
-    if (busy) add('busy', busy, { ...size(busy), tokens: 24 });
+    if (busy) add('busy', busy, 30, { ...size(busy), tokens: 24 });
     if (SHORT) return jobs;
     const some = files.filter(file => !mixed(file) && !big(file));
-    if (process.arch === 'x64') for (const file of some) add('avx2', file, { ...size(file), cpu: 'avx2', rounds: 3 });
-    if (most > 1) for (const file of some) add('one thread', file, { ...size(file), threads: 1 });
+    if (process.arch === 'x64') for (const file of some) add('avx2', file, 13 * times(file), { ...size(file), cpu: 'avx2', rounds: 3 });
+    for (const file of some) if (small(file)) add('tokens', file, 50, { ...none, contexts: [8064], contextRounds: 3 });
+    if (most > 1) for (const file of some) add('one thread', file, 25 * times(file), { ...size(file), threads: 1 });
     return jobs;
 }
 
-function runJob(job, at, count) {
-    say(`${String(at + 1).padStart(2)}/${count}  ${job.part.padEnd(10)} ${job.file}, ${job.threads} thr.`);
-    const { command, args } = wrap(process.execPath, [fileURLToPath(import.meta.url), '--job', JSON.stringify(job)]);
+// Neighbouring parts that take about a minute together share one process and one turn of NIGH_BENCH_WRAP.
+function group(jobs, seconds) {
+    const groups = [];
+    let left = 0;
+    for (const job of jobs) {
+        if (job.seconds > left) groups.push([]), left = seconds;
+        groups.at(-1).push(job);
+        left -= job.seconds;
+    }
+    return groups;
+}
+
+// The rows of the parts that ended, also when the process was stopped in the middle.
+function runGroup(jobs, at, count) {
+    say(`${String(at + 1).padStart(2)}/${count}  ${jobs.map(job => `${job.part} ${job.file}`).join(', ')}`);
+    const { command, args } = wrap(process.execPath, [fileURLToPath(import.meta.url), '--jobs', JSON.stringify(jobs)]);
     const made = spawnSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 26 });
-    try {
-        return JSON.parse(made.stdout);
-    } catch {
-        say(`      this part failed and is left out (exit ${made.status})`);
-        return [];
+    const lines = (made.stdout ?? '').split('\n').slice(0, -1);
+    if (lines.length < jobs.length)
+        say(`      ${jobs.length - lines.length} of these are left out: the process ended with ${made.status}`);
+    return lines.flatMap(line => JSON.parse(line));
+}
+
+// llama-bench's numbers join the row of the same name.
+function join(rows, more) {
+    for (const row of more) {
+        const same = row.bench.length && rows.find(r => r.file === row.file && r.what === row.what && r.context === row.context
+            && r.threads === row.threads && !r.cpu);
+        if (same) same.bench = row.bench;
+        else rows.push(row);
     }
 }
 
@@ -382,17 +410,21 @@ async function main(files) {
     if (!fs.existsSync(NIGH)) throw new Error(`there is no ${NIGH}; make`);
     const models = files.length ? files : modelFiles(SHORT ? ['smollm2-135m-q4_0'] : FILES);
     const peers = installPeer(), begin = performance.now();
-    measureLimits();
+    fs.mkdirSync(OUT, { recursive: true });
+    fs.rmSync(path.join(OUT, 'limits.csv'), { force: true });
+    if (!fs.existsSync(LIMITS)) say(`the machine's limits are not measured: there is no ${path.relative(ROOT, LIMITS)}`);
     let jobs = plan(models, peers);
     if (peers && jobs.some(job => job.cpu) && !makeAvx2()) jobs = jobs.map(job => job.cpu ? { ...job, peers: false } : job);
     const target = process.env.NIGH_BENCH_CSV ?? path.join(OUT, 'peers.csv');
-    const limitRows = readLimits().map(limit => ({ file: 'this machine', what: `${limit.what} ${limit.isa}`.trim(),
-        threads: limit.threads, unit: limit.unit, ours: [limit.rate] }));
     const rows = [];
+    let limitRows = [];
     let about = describe(rows, peers);
-    for (const [i, job] of jobs.entries()) {
-        rows.push(...runJob(job, i, jobs.length));
+    const groups = group(jobs, SHORT ? 60 : 80);
+    for (const [i, some] of groups.entries()) {
+        join(rows, runGroup(some, i, groups.length));
         about = describe(rows, peers);
+        limitRows = readLimits().map(limit => ({ file: 'this machine', what: `${limit.what} ${limit.isa}`.trim(),
+            threads: limit.threads, unit: limit.unit, ours: [limit.rate] }));
         fs.writeFileSync(target, csv([...limitRows, ...rows], about));
     }
     console.log(`${about.date} UTC, commit ${about.commit}, ${about.machine}`);
@@ -404,9 +436,15 @@ async function main(files) {
     console.log(`\n${Math.round((performance.now() - begin) / 1e3)} s; each round is in ${path.relative(process.cwd(), target)}`);
 }
 
-if (process.argv[2] === '--job') {
-    const job = JSON.parse(process.argv[3]);
-    console.log(JSON.stringify(await PARTS[job.part](job)));
+if (process.argv[2] === '--jobs') {
+    for (const job of JSON.parse(process.argv[3])) {
+        try {
+            console.log(JSON.stringify(await PARTS[job.part](job)));
+        } catch (error) {
+            say(`      ${job.part} ${job.file} failed: ${error.message}`);
+            console.log('[]');
+        }
+    }
     process.exit(0);
 } else {
     await main(process.argv.slice(2));
