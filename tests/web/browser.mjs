@@ -41,7 +41,9 @@ export const up = (name, run) =>
     if (setup) throw setup;
     isBuilt ??= await built();
     if (!isBuilt) skip('the SDK was not built: that wants web/node_modules and clang-19');
+    const begun = Date.now();
     await run();
+    if (process.env.NIGH_TIMES) console.log(`  ${Date.now() - begun} ms: ${name}`);
   });
 
 /** A context whose requests are written down. */

@@ -124,19 +124,22 @@ export async function bring(m: Manifest, s: Source, view: (at: number, bytes: nu
   const f = new Fetching(m, s, view);
   const present = (await s.store?.present()) ?? new Set<string>();
   const missing: number[] = [];
-  if (s.store) await s.store.keep(m).catch(() => (f.kept = false));
+  const checked = (await s.store?.isChecked(m)) ?? false;
+  if (s.store && !checked) await s.store.keep(m, false).catch(() => (f.kept = false));
   for (let i = 0; i < m.chunks.length; i++)
     if (!s.store || !s.store.has(present, m.chunks[i]!) || !(await f.readStored(i))) missing.push(i);
   if (f.kept && missing.length) await makeRoom(f, missing);
-  const fresh = missing.length > 0;
   const lane = async (): Promise<void> => {
     for (let i; (i = missing.shift()) !== undefined; ) await f.fetch(i);
   };
   const first = missing.shift(); // alone: it tells whether the server knows ranges
   if (first !== undefined) await f.fetch(first);
   await Promise.all(Array.from({ length: AT_ONCE }, lane));
-  if (fresh && (await sha256(view(0, m.bytes))) !== m.sha256)
-    throw new NighError('EDATA', `${m.name}: every piece is right, but the whole has another hash than the manifest says`);
+  if (!checked) {
+    if ((await sha256(view(0, m.bytes))) !== m.sha256)
+      throw new NighError('EDATA', `${m.name}: every piece is right, but the whole has another hash than the manifest says`);
+    if (f.kept) await s.store!.keep(m, true).catch(() => {});
+  }
   return { fetched: f.fetched, kept: f.kept };
 }
 

@@ -57,8 +57,9 @@ export class Store {
 
   // ---- manifests ----
 
-  async keep(m: Manifest): Promise<void> {
-    const head = JSON.stringify({ url: m.url, encrypted: this.encrypts });
+  /** checked: the hash of the whole file was seen to be right, so that the hashes of its chunks are enough from now on. */
+  async keep(m: Manifest, checked: boolean): Promise<void> {
+    const head = JSON.stringify({ url: m.url, encrypted: this.encrypts, checked });
     await write(this.#models, m.sha256, new TextEncoder().encode(`${head}\n${m.text}`));
   }
 
@@ -67,6 +68,15 @@ export class Store {
     for (const { manifest } of await this.#all())
       if (manifest.url === want || manifest.sha256 === want || manifest.name === want) return manifest;
     return null;
+  }
+
+  async isChecked(m: Manifest): Promise<boolean> {
+    try {
+      const text = await (await (await this.#models.getFileHandle(m.sha256)).getFile()).text(), line = text.indexOf('\n');
+      return (JSON.parse(text.slice(0, line)) as { checked?: boolean }).checked === true && text.slice(line + 1) === m.text;
+    } catch {
+      return false;
+    }
   }
 
   async #all(): Promise<{ manifest: Manifest; encrypted: boolean }[]> {
