@@ -115,6 +115,7 @@ up('50 random kills of workers and leading tabs: no promise hangs', async () => 
   const sum = (f) => all.reduce((s, p) => s + f(p), 0);
   console.log(`  killed ${workers} workers and ${leaders} leading tabs (seed ${first}): ${sum((p) => p.made)} requests in living tabs ` +
     `(${made} in closed ones), ${sum((p) => p.ok)} answered, failed ${JSON.stringify(all.map((p) => p.codes))}, ${hung} hung`);
+  if (hung) for (const p of pages) console.log(`  ${await p.evaluate(() => nigh.backend.state)}`);
   equal(hung, 0, `hung with seed ${first}`);
   check(sum((p) => p.ok) > 20, 'most were answered');
   await context.close();

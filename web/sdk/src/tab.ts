@@ -136,7 +136,7 @@ export class TabBackend implements Backend {
     const epoch = (this.#mine = newId('engine-'));
     const worker = (this.#worker = new Worker(new URL('worker.js', this.#o.files), { type: 'module', name: 'nigh' }));
     this.#heard = performance.now();
-    this.#silent = HANG_MS; // the file has to come first
+    this.#silent = HANG_MS * (2 ** (this.#starts - 1) - 1); // the file has to come first, and the line may be slow
     worker.onmessage = (e) => this.#hear(e.data as FromEngine);
     worker.onerror = (e) => {
       e.preventDefault();
@@ -323,6 +323,14 @@ export class TabBackend implements Backend {
 
   close(): void {
     this.#die(new NighError('ECANCEL', 'it was closed'));
+  }
+
+  /** For tests: where it stands, in one line. */
+  get state(): string {
+    const open = [...this.#jobs.values()].slice(0, 3).map((j) => `${j.m.id}:${j.m.body.kind}:${j.runs}:${j.sent === this.#epoch}`);
+    const heard = Math.round(performance.now() - this.#heard);
+    return `leads ${this.leads} mine ${this.#mine === this.#epoch} ready ${this.#ready} starts ${this.#starts} heard ${heard} ms ago, ` +
+      `silent ${this.#silent}, closed ${this.#closed?.message ?? 'no'}, ${this.#jobs.size} open: ${open.join(' ')}`;
   }
 
   /** For tests: ends the worker as a crash would. */
