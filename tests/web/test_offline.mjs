@@ -1,0 +1,68 @@
+// test_offline.mjs - the network goes away: reload, load, write; headers from the node, from the service worker, from nobody.
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { Node, check, equal, main, root, shipped } from '../node/node.mjs';
+import { closeAll, foreign, newContext, openPage, up } from './browser.mjs';
+import { Site } from './site.mjs';
+
+const write = (page, o = {}) => page.evaluate(async (o) => {
+  const nigh = await sdk.open({ backend: 'tab', ...o });
+  const c = await nigh.complete('Once upon a time', { maxTokens: 8, temperature: 0 });
+  nigh.close();
+  return { text: c.text, place: c.receipt.place, engine: nigh.model.engine, isolated: crossOriginIsolated };
+}, o);
+const withSdk = (page) => page.evaluate(async () => { window.sdk = await import('/sdk/nigh.js'); });
+
+up('with the node gone, the page reloads from what it kept, and the model answers', async () => {
+  const node = await Node.start([], existsSync(shipped) ? { model: shipped } : {});
+  const context = await newContext(), page = await openPage(context, `http://${node.host}/`);
+  const before = await write(page);
+  equal(before.isolated, true, 'the node isolates its pages');
+  check((await page.evaluate(() => sdk.goOffline('/sw.js', `${location.origin}/sdk/`))) >= 5, 'what was kept');
+  await node.stop();
+  const failed = [];
+  page.on('requestfailed', (r) => failed.push(r.url()));
+  await page.reload();
+  await withSdk(page);
+  const after = await write(page);
+  equal([after.text, after.place, after.isolated], [before.text, 'tab', true]);
+  equal(await page.evaluate(() => sdk.open({ backend: 'node' }).then(() => 'none', (e) => e.code)), 'EIO');
+  const auto = await page.evaluate(async () => { const g = await sdk.open(); return [g.place, g.reason]; });
+  equal(auto[0], 'tab', auto[1]);
+  await context.setOffline(true);
+  await page.reload();
+  await withSdk(page);
+  equal((await write(page)).text, before.text, 'also when the browser itself is offline');
+  await context.close();
+});
+
+up('a server without headers: one thread works, and the service worker isolates the next load', async () => {
+  const { readFileSync } = await import('node:fs'), { spawnSync } = await import('node:child_process');
+  const out = path.join(root, 'build/web/test.manifest.json');
+  spawnSync(process.execPath, [path.join(root, 'web/sdk/bin/manifest.mjs'), shipped, '--out', out]);
+  const site = await Site.start({
+    isolated: false,
+    extra: { '/p.html': '<!doctype html><title>p</title>', '/m.json': readFileSync(out), '/nigh-stories.gguf': readFileSync(shipped) },
+  });
+  const context = await newContext(), page = await openPage(context, `${site.origin}/p.html`);
+  const plain = await write(page, { model: '/m.json' });
+  equal([plain.isolated, plain.engine.file, plain.engine.threads], [false, 'nigh-simd.wasm', 1]);
+  await page.evaluate(() => sdk.goOffline('/sw.js', `${location.origin}/sdk/`));
+  await page.reload();
+  await withSdk(page);
+  const isolated = await write(page, { model: '/m.json' });
+  equal([isolated.text, isolated.isolated, isolated.engine.file], [plain.text, true, 'nigh-relaxed-threads.wasm']);
+  site.down = true;
+  await page.reload();
+  await withSdk(page);
+  const offline = await write(page, { model: '/m.json' });
+  equal([offline.text, offline.isolated], [plain.text, true]);
+  await site.stop();
+  await context.close();
+});
+
+up('nobody else was asked, by no page and no worker', async () => {
+  equal(foreign(), []);
+  await closeAll();
+});
+await main('test_offline');
