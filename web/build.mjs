@@ -2,9 +2,10 @@
 // usage: node web/build.mjs [site|package]      `make` calls it with both; nothing here asks a network.
 import { build as bundle } from 'esbuild';
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { build as buildConsole } from 'vite';
 
 const web = path.dirname(fileURLToPath(import.meta.url)), root = path.dirname(web), out = path.join(root, 'build/web');
 const site = path.join(out, 'site'), pack = path.join(out, 'package');
@@ -33,7 +34,7 @@ async function makeSite() {
   await sdk(path.join(site, 'sdk'));
   cpSync(path.join(site, 'sdk/sw.js'), path.join(site, 'sw.js'));
   rmSync(path.join(site, 'sdk/sw.js'));
-  for (const f of readdirSync(path.join(web, 'console'))) cpSync(path.join(web, 'console', f), path.join(site, f));
+  await buildConsole({ configFile: path.join(web, 'console/vite.config.mjs') });
 }
 
 async function makePackage() {

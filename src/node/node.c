@@ -40,8 +40,9 @@ static nigh_status add_model(nigh_buf *b, const nigh_served *m) {
         "\"nigh\":{\"sha256\":\"%s\",\"architecture\":", (unsigned long long)m->created_s, m->sha256));
     NIGH_TRY(nigh_json_add_string(b, i->arch));
     return nigh_buf_addf(b,
-        ",\"context_tokens\":%u,\"parameters\":%llu,\"embedding_size\":%u,\"gives\":\"%s\",\"chat_template\":%s}}",
-            nigh_sched_context(m->sched),
+        ",\"bytes\":%llu,\"context_tokens\":%u,\"parameters\":%llu,\"embedding_size\":%u,\"gives\":\"%s\","
+        "\"chat_template\":%s}}",
+            (unsigned long long)m->file_bytes, nigh_sched_context(m->sched),
                          (unsigned long long)i->parameters, i->embed, i->encoder ? "vectors" : "text",
                              m->chat ? "true" : "false");
 }

@@ -182,6 +182,9 @@ export async function open(options: OpenOptions = {}): Promise<Nigh> {
   return openAuto(o);
 }
 
+/** Models of a node. */
+export const nodeModels = (o: { base?: string; key?: string } = {}): Promise<About[]> => NodeBackend.list({ base: optionsOf(o).base, key: o.key });
+
 /** Models that are kept in this browser. */
 export async function models(): Promise<StoredModel[]> {
   return (await (await Store.open())?.list()) ?? [];

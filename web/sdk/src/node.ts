@@ -101,18 +101,22 @@ export class NodeBackend implements Backend {
     return b;
   }
 
+  static list(o: NodeOptions): Promise<About[]> {
+    return new NodeBackend(o).models();
+  }
+
   async models(): Promise<About[]> {
     const reply = await this.#fetch('/v1/models');
     const body = (await reply.json()) as { data: { id: string; nigh: Record<string, never> }[] };
     return body.data.map((m) => {
       const n = m.nigh as unknown as {
         sha256: string; architecture: string; parameters: number; context_tokens: number; embedding_size: number;
-        gives: 'text' | 'vectors'; chat_template: boolean;
+        gives: 'text' | 'vectors'; chat_template: boolean; bytes?: number;
       };
       return {
         name: m.id, sha256: n.sha256, architecture: n.architecture, parameters: n.parameters,
         contextTokens: n.context_tokens, embeddingSize: n.embedding_size, gives: n.gives, chatTemplate: n.chat_template,
-        bytes: 0,
+        bytes: n.bytes ?? 0,
       };
     });
   }
