@@ -79,7 +79,7 @@ up('device: the probe in words, tokens a second in both places, no long tasks', 
   await page.locator('#probe').waitFor();
   check(/Arithmetic[\d.]+ billion/.test(await page.locator('#probe').textContent()), await page.locator('#probe').textContent());
   await page.locator('#race').click();
-  await page.waitForFunction(() => document.querySelectorAll('figure').length === 2 && !document.querySelector('#race').disabled, null, { timeout: 60000 });
+  await page.waitForFunction(() => document.querySelectorAll('figure').length === 2 && !document.querySelector('#race').disabled);
   check(/in this tab\d+ tokens\/s/.test(await page.locator('figure').first().textContent()), await page.locator('figure').first().textContent());
   await sleep(1100);
   console.log(`  long tasks: ${await page.locator('#tasks').textContent()}`);
@@ -97,7 +97,8 @@ up('every control of every page has a name, and the pages are reached by keys', 
       .filter((e) => !(e.labels?.length || e.textContent.trim() || e.getAttribute('aria-labelledby') || e.getAttribute('aria-label')))
       .map((e) => e.outerHTML.slice(0, 80)));
     equal(nameless, [], name);
-    equal(await page.evaluate(() => [...document.querySelectorAll('[id]')].map((e) => e.id).filter((id, i, all) => all.indexOf(id) !== i)), [], 'ids stand once');
+    const twice = () => [...document.querySelectorAll('[id]')].map((e) => e.id).filter((id, i, all) => all.indexOf(id) !== i);
+    equal(await page.evaluate(twice), [], 'ids stand once');
   }
   await context.close();
 });
@@ -115,7 +116,7 @@ for (const [look, options] of [['light', { colorScheme: 'light' }], ['dark', { c
       if (name === 'models') await page.locator('.verdict').waitFor();
       if (name === 'device') {
         await page.locator('#race').click();
-        await page.waitForFunction(() => document.querySelectorAll('figure').length === 2 && !document.querySelector('#race').disabled, null, { timeout: 60000 });
+        await page.waitForFunction(() => document.querySelectorAll('figure').length === 2 && !document.querySelector('#race').disabled);
         await page.locator('#probe').waitFor();
       }
       equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, `${name}: nothing lies beside the screen`);

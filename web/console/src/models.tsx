@@ -49,7 +49,8 @@ export function Models() {
             {kept.map((m) => (
               <li key={m.sha256}>
                 <h3>{m.name}</h3>
-                <p>{size(m.storedBytes)}{m.complete ? '' : ` of ${size(m.bytes)}: a download that goes on where it stopped`}{m.encrypted ? ', encrypted' : ''}</p>
+                <p>{size(m.storedBytes)}
+                  {m.complete ? '' : ` of ${size(m.bytes)}: a download that goes on where it stopped`}{m.encrypted ? ', encrypted' : ''}</p>
                 <dl>
                   <dt>SHA-256</dt><dd><code>{m.sha256.slice(0, 16)}…</code></dd>
                   <dt>Signed by</dt><dd>{m.signedBy ? <code>{m.signedBy.slice(0, 16)}…</code> : 'nobody'}</dd>
