@@ -43,6 +43,12 @@ async function makePackage() {
   await sdk(pack);
   for (const f of ['package.json', 'README.md', 'bin']) cpSync(path.join(web, 'sdk', f), path.join(pack, f), { recursive: true });
   cpSync(path.join(root, 'LICENSE'), path.join(pack, 'LICENSE'));
+  mkdirSync(path.join(pack, 'model'));
+  const model = path.join(pack, 'model/nigh-stories.gguf');
+  cpSync(path.join(root, 'models/nigh-stories.gguf'), model);
+  cpSync(path.join(root, 'models/ATTRIBUTION.md'), path.join(pack, 'model/ATTRIBUTION.md'));
+  const made = spawnSync(process.execPath, [path.join(web, 'sdk/bin/manifest.mjs'), model], { stdio: ['ignore', 'ignore', 'inherit'] });
+  if (made.status !== 0) process.exit(1);
   const tsc = path.join(web, 'node_modules/typescript/bin/tsc');
   const types = spawnSync(process.execPath, [tsc, '-p', 'sdk', '--outDir', path.join(pack, 'types')], { cwd: web, stdio: 'inherit' });
   if (types.status !== 0) process.exit(1);
