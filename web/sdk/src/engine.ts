@@ -25,20 +25,42 @@ export interface ModelFacts {
   weight_bytes: number; encoder: boolean;
 }
 
+const importsFor = (memory?: WebAssembly.Memory): WebAssembly.Imports => ({
+  env: { now: () => performance.now(), ...(memory ? { memory } : {}) },
+});
+
+export interface ThreadMessage {
+  t: 'thread';
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+  stack: number;
+  tls: number;
+  i: number;
+}
+
+/** One more thread: an instance over the same memory, which helps until the end. Does not come back before. */
+export async function runThread(m: ThreadMessage): Promise<void> {
+  const x = (await WebAssembly.instantiate(m.module, importsFor(m.memory))).exports as Record<string, unknown>;
+  (x.__stack_pointer as WebAssembly.Global).value = m.stack;
+  (x.__wasm_init_tls as (tls: number) => void)(m.tls);
+  (x.thread_run as (i: number) => void)(m.i);
+}
+
 export class Engine {
   readonly file: string;
-  readonly threads: number;
+  threads = 1;
   #x: Exports;
+  #module: WebAssembly.Module;
   model = 0;
   facts!: ModelFacts;
   chatTemplate = false;
   #decoder = new TextDecoder();
   #encoder = new TextEncoder();
 
-  private constructor(x: Exports, file: string, threads: number) {
+  private constructor(x: Exports, module: WebAssembly.Module, file: string) {
     this.#x = x;
+    this.#module = module;
     this.file = file;
-    this.threads = threads;
   }
 
   /** Compiles the best build that this browser takes. */
@@ -54,13 +76,26 @@ export class Engine {
         const module = await WebAssembly.compileStreaming(reply);
         // A build with threads is given its memory, which several workers may then share; the others bring their own.
         const memory = b.threads ? new WebAssembly.Memory({ initial: 32, maximum: 65536, shared: true }) : undefined;
-        const made = await WebAssembly.instantiate(module, memory ? { env: { memory } } : {});
-        return new Engine({ memory, ...made.exports } as Exports, b.file, 1);
+        const made = await WebAssembly.instantiate(module, importsFor(memory));
+        return new Engine({ memory, ...made.exports } as Exports, module, b.file);
       } catch (e) {
         last = e instanceof NighError ? e : new NighError('EIO', `${b.file}: ${(e as Error).message}`);
       }
     }
     throw last;
+  }
+
+  /** Before any model: more workers that share the memory. Those that cannot be had are done without. */
+  startThreads(count: number, url: string): void {
+    if (count < 2 || !this.#x.thread_begin || this.#x.thread_begin(count) !== 0) return;
+    this.threads = count;
+    for (let i = 1; i < count; i++) {
+      const stack = this.#x.thread_stack!() >>> 0, tls = this.#x.thread_tls!() >>> 0;
+      if (!stack || !tls) return;
+      const { memory } = this.#x, worker = new Worker(url, { type: 'module', name: `nigh-thread-${i}` });
+      worker.onerror = (e) => e.preventDefault(); // the engine does not wait for one that never comes
+      worker.postMessage({ t: 'thread', module: this.#module, memory, stack, tls, i } satisfies ThreadMessage);
+    }
   }
 
   get memoryBytes(): number {
@@ -136,10 +171,11 @@ export class Engine {
 
   /** The ids of a conversation, through the model's template, or joined where it has none. */
   chat(messages: { role: string; content: string }[], today: Date): number[] {
-    if (!this.chatTemplate || !this.#x.chat_ids) return this.tokenize(messages.map((m) => m.content).join('\n\n'));
+    const render = this.#x.chat_tokens ?? this.#x.chat_ids;
+    if (!this.chatTemplate || !render) return this.tokenize(messages.map((m) => m.content).join('\n\n'));
     const request = this.#encoder.encode(JSON.stringify({ messages }));
     const day = [today.getFullYear(), today.getMonth() + 1, today.getDate()] as const;
-    this.#with(request, (ptr) => this.#check(this.#x.chat_ids!(this.model, ptr, request.length, ...day)));
+    this.#with(request, (ptr) => this.#check(render(this.model, ptr, request.length, ...day)));
     return this.#ids();
   }
 
@@ -161,7 +197,7 @@ export class Engine {
 
   embed(seat: number, ids: number[]): Float32Array {
     this.#withIds(ids, (ptr) => this.#check(this.#x.seat_embed!(seat, ptr, ids.length)));
-    return new Float32Array(this.#result().buffer);
+    return new Float32Array(this.#result().buffer.slice(0, 4 * this.facts.embed));
   }
 
   begin(seat: number, options: object, ids: number[]): void {
@@ -186,7 +222,7 @@ export class Engine {
 
   /** One token on: 0 goes on, 1 stopped, 2 long enough. */
   step(seat: number): { finish: number; text: string; token: number } {
-    const finish = this.#check(this.#x.generate_step!(seat));
+    const finish = this.#check(this.#x.generate_step!(seat, 0));
     return { finish, text: this.#text(), token: this.#x.generate_token!(seat) };
   }
 }

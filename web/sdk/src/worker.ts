@@ -1,6 +1,6 @@
 // worker.ts - the worker that owns the engine. Loads a model, then answers what pages send, from its own page or from
 // others (wire.ts). It reports a beat several times a second; before it goes silent for long it says so.
-import { Engine } from './engine.js';
+import { Engine, runThread, type ThreadMessage } from './engine.js';
 import { bring, getManifest } from './fetcher.js';
 import type { Manifest } from './manifest.js';
 import { unit } from './node.js';
@@ -45,12 +45,15 @@ function progress(model: string): (p: Omit<Progress, 'model'>) => void {
   };
 }
 
+const THREADS_FROM = 16 << 20; // bytes of a model whose products are long enough to be split
+
 /** What opening takes at its highest: the file, the packed weights, and conversations. */
 const wanted = (bytes: number): number => bytes * 2 + (8 << 20);
 
 async function openModel(engine: Engine, m: Manifest, store: Store | null): Promise<About> {
   const tell = progress(m.name);
   if (wanted(m.bytes) > 2 ** 32 - 2 ** 20) throw new NighError('ENOMEM', `${m.name} is too large for a tab`);
+  if (m.bytes >= THREADS_FROM) engine.startThreads(init!.threads, self.location.href);
   engine.free(engine.alloc(wanted(m.bytes))); // asked for before anything is fetched
   const ptr = engine.alloc(m.bytes);
   const source = { store, key: init!.key, publicKeys: init!.publicKeys, signal: stop.signal, progress: tell };
@@ -163,4 +166,8 @@ async function begin(m: InitMessage): Promise<void> {
   }
 }
 
-self.onmessage = (e: MessageEvent) => hear(e.data as ToEngine, home);
+self.onmessage = (e: MessageEvent) => {
+  const m = e.data as ToEngine | ThreadMessage;
+  if (m.t === 'thread') void runThread(m);
+  else hear(m, home);
+};
