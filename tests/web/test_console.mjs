@@ -15,11 +15,13 @@ mkdirSync(art, { recursive: true });
 
 let browser = null,
   n = null,
-  setup = null;
+  setup = null,
+  isBuilt = false;
 if (there && chrome) {
   try {
     const { chromium } = await import('playwright-core');
     n = await Node.start([], model ? { model } : {});
+    isBuilt = (await fetch(`http://${n.host}/console.js`)).ok;
     browser = await chromium.launch({ executablePath: chrome, args: ['--no-sandbox', '--disable-gpu'] });
   } catch (e) {
     setup = e;
@@ -30,6 +32,7 @@ const up = (name, run) =>
     if (!there) skip('tests/web/node_modules is not installed (npm ci in tests/web)');
     if (!chrome) skip('there is no Chromium here');
     if (setup) throw setup;
+    if (!isBuilt) skip('the console was not built: that wants Node.js and web/node_modules');
     return run();
   });
 
