@@ -56,7 +56,7 @@ _Static_assert(sizeof(slot) == 1024 && offsetof(desk, slots) % 4096 == 0, "see t
 /* A run of tokens: `full` tiles of 16, then one of `rest`. */
 typedef struct {
     const nigh_acts *a;
-    size_t first, full, rest;
+    size_t first, full, rest, blocks;
 } chunk;
 
 /* Products of a step, and its first buffer. */
@@ -125,32 +125,47 @@ ALWAYS void decode_span(nigh_type type, nigh_form f, const uint8_t *at, size_t s
     }
 }
 
-/* ---- one step ---- */
+/* ---- the products, ahead of their scaling ---- */
 
-/* Starts the product of tile t with block b, in slot i of the span. */
-ALWAYS void start(nigh_form f, const chunk *c, desk *d, size_t t, size_t b, size_t i, size_t step) {
-    size_t token = c->first + t * NIGH_TILE, kind = t < c->full ? step % 2 : 2;
-    const int8_t *q = c->a->q + nigh_acts_at(c->a, token, b) * NIGH_BLOCK, *w = d->slots[i].w;
-    int32_t *out = &d->sums[buffer_of(f, step)][0][0];
+/* The next product to start: blocks i..span-1 of a tile, then the next tile's. at: counts blocks of activations. */
+typedef struct { size_t at, i, step, left; } ahead;
+
+ALWAYS void start_next(nigh_form f, bool part, const chunk *c, desk *d, size_t span, ahead *n) {
+    size_t kind = part ? 2 : n->step % 2, width = part ? c->rest : NIGH_TILE;
+    const int8_t *q = c->a->q + n->at * NIGH_BLOCK, *w = d->slots[n->i].w;
+    int32_t *out = &d->sums[buffer_of(f, n->step)][0][0];
     product(w, q, out, kind);
     if (f.sub == 16) product(w + 4 * 64, q + 16, out + NIGH_TILE * NIGH_ROWS, kind == 2 ? 2 : 1 - kind);
+    n->at += width, n->i++, n->step++, n->left--;
+    if (n->i < span) return;
+    n->i = 0;
+    n->at += (c->blocks - span) * width;
 }
 
-/* What the tokens of a tile bring to one block; of tokens that do not exist, zeros. */
-typedef struct { float da[NIGH_TILE], minus[2][NIGH_TILE]; } token_scales;
+/* ---- one step of scaling ---- */
 
-ALWAYS void read_tokens(nigh_form f, const chunk *c, size_t t, size_t b, token_scales *s) {
-    size_t at = nigh_acts_at(c->a, c->first + t * NIGH_TILE, b), count = t < c->full ? NIGH_TILE : c->rest;
-    _mm512_storeu_ps(s->da, _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), c->a->scale + at));
-    if (!f.has_min) return;
-    uint32_t mask = (uint32_t)(((uint64_t)1 << 2 * count) - 1);
-    const int32_t *sum = c->a->sum + 2 * at;
-    __m512i low = _mm512_maskz_loadu_epi32((__mmask16)mask, sum),
-            high = _mm512_maskz_loadu_epi32((__mmask16)(mask >> 16), sum + 16);
-    __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    if (f.sub == 16)
-        split_pairs(_mm512_permutex2var_epi32(low, _mm512_add_epi32(even, _mm512_set1_epi32(1)), high), s->minus);
-    else _mm512_store_ps(s->minus[0], _mm512_cvtepi32_ps(_mm512_permutex2var_epi32(low, even, high)));
+/* What the tokens of a tile bring to one block; of tokens that do not exist, zeros. */
+typedef struct { const float *da; float held[NIGH_TILE], minus[2][NIGH_TILE]; } token_scales;
+
+ALWAYS void read_tokens(nigh_form f, bool part, const chunk *c, size_t at, token_scales *s) {
+    size_t count = part ? c->rest : NIGH_TILE;
+    s->da = c->a->scale + at;
+    if (part) {
+        _mm512_storeu_ps(s->held, _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), s->da));
+        s->da = s->held;
+    }
+    if (f.has_min) {
+        uint32_t mask = (uint32_t)(((uint64_t)1 << 2 * count) - 1);
+        const int32_t *sum = c->a->sum + 2 * at;
+        __m512i low = _mm512_maskz_loadu_epi32((__mmask16)mask, sum),
+                high = _mm512_maskz_loadu_epi32((__mmask16)(mask >> 16), sum + 16);
+        __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        if (f.sub == 16) split_pairs(_mm512_permutex2var_epi32(low, odd, high), s->minus);
+        else _mm512_storeu_ps(s->minus[0], _mm512_cvtepi32_ps(_mm512_permutex2var_epi32(low, even, high)));
+    }
+    /* From memory one value is free for all lanes; the compiler would take it out of a register instead. */
+    if (part || f.has_min) __asm__ volatile("" : : "r"(s) : "memory");
 }
 
 ALWAYS __m512 sums_as_floats(const int32_t *p) { return _mm512_cvtepi32_ps(_mm512_load_si512(p)); }
@@ -176,21 +191,20 @@ ALWAYS void scale_step(nigh_form f, const slot *w, int32_t (*sums)[NIGH_TILE][NI
 
 /* ---- one group, one chunk of tokens ---- */
 
-/* All tiles of the chunk with the `span` blocks from b on. The steps are one row, tile after tile: while a tile's last
- * blocks are scaled, the next tile's first products run. */
-ALWAYS void span_products(nigh_form f, const chunk *c, desk *d, size_t b, size_t span) {
-    size_t tiles = tiles_of(c), steps = tiles * span, lead = BUFFERS / products_of(f) - 1;
-    size_t ahead = 0, ahead_t = 0, ahead_i = 0;
-    for (size_t t = 0, step = 0; t < tiles; t++) {
+/* `tiles` tiles from tile t on (part: the one of `rest` tokens), `span` blocks from b on. The steps are one row,
+ * tile after tile: while a tile's last blocks are scaled, the next tile's first products run. */
+ALWAYS void span_products(nigh_form f, bool part, const chunk *c, desk *d, size_t t, size_t tiles, size_t b,
+                          size_t span) {
+    size_t at = (c->first + t * NIGH_TILE) * c->blocks + b * (part ? c->rest : NIGH_TILE), step = 0;
+    ahead next = { at, 0, 0, tiles * span };
+    for (size_t lead = BUFFERS / products_of(f) - 1; lead && next.left; lead--) start_next(f, part, c, d, span, &next);
+    for (size_t end = t + tiles; t < end; t++, at += (c->blocks - span) * NIGH_TILE) {
         UNSET __m512 acc[NIGH_TILE];
         UNROLL for (size_t n = 0; n < NIGH_TILE; n++) acc[n] = _mm512_load_ps(d->acc[t][n]);
-        for (size_t i = 0; i < span; i++, step++) {
-            for (; ahead < steps && ahead <= step + lead; ahead++) {
-                start(f, c, d, ahead_t, b + ahead_i, ahead_i, ahead);
-                if (++ahead_i == span) { ahead_i = 0; ahead_t++; }
-            }
-            UNSET _Alignas(64) token_scales s;
-            read_tokens(f, c, t, b + i, &s);
+        for (size_t i = 0; i < span; i++, step++, at += part ? c->rest : NIGH_TILE) {
+            if (next.left) start_next(f, part, c, d, span, &next);
+            UNSET token_scales s;
+            read_tokens(f, part, c, at, &s);
             scale_step(f, &d->slots[i], d->sums + buffer_of(f, step), &s, acc);
         }
         UNROLL for (size_t n = 0; n < NIGH_TILE; n++) _mm512_store_ps(d->acc[t][n], acc[n]);
@@ -215,14 +229,15 @@ ALWAYS void amx_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, fl
     tiles_begin(f, a->count % NIGH_TILE);
     for (size_t first = 0; first < a->count; first += TILES_MAX * NIGH_TILE) {
         size_t count = nigh_min(a->count - first, TILES_MAX * NIGH_TILE);
-        chunk c = { a, first, count / NIGH_TILE, count % NIGH_TILE };
+        chunk c = { a, first, count / NIGH_TILE, count % NIGH_TILE, blocks };
         for (size_t g = begin; g < end; g++) {
             const uint8_t *at = m->data + g * m->group_bytes;
             memset(d.acc, 0, tiles_of(&c) * sizeof d.acc[0]);
             for (size_t b = 0, span; b < blocks; b += span, at += nigh_form_span_bytes(f, span)) {
                 span = nigh_min(NIGH_SPAN, blocks - b);
                 decode_span(type, f, at, span, d.slots);
-                span_products(f, &c, &d, b, span);
+                if (c.full) span_products(f, false, &c, &d, 0, c.full, b, span);
+                if (c.rest) span_products(f, true, &c, &d, c.full, 1, b, span);
             }
             store_rows(m, g, &c, &d, out, stride);
         }
