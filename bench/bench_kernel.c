@@ -176,7 +176,7 @@ static void bench_attends(const nigh_kernels *k) {
 
 int main(int argc, char **argv) {
     size_t threads = argc > 1 ? (size_t)atoi(argv[1]) : 1;
-    static const char *const names[] = { "avx512", "avx2", "scalar" };
+    static const char *const names[] = { "amx", "avx512", "avx2", "dotprod", "neon", "scalar" };
     nigh_pool *pool = nigh_pool_new(threads);
     if (threads > 1) clock_used = CLOCK_MONOTONIC;
     size_t most = 0;
