@@ -190,10 +190,10 @@ help:           ## this list
 ARM_CC   ?= aarch64-linux-gnu-gcc
 ARM_TESTS := unit/test_kernel unit/test_quant prop/test_bits golden/test_logits
 arm:            ## the core and its tests for 64-bit ARM, build-arm, if a cross compiler is there
-	@if command -v $(ARM_CC) > /dev/null; \
+	@if echo 'int main(void) { return 0; }' | $(ARM_CC) -static -x c - -o /dev/null 2> /dev/null; \
 	 then $(MAKE) -s --no-print-directory -j$$(nproc) CC=$(ARM_CC) B=build-arm ROOMS='base kernel engine' HARDEN= \
 	    LDFLAGS=-static $(ARM_TESTS:%=build-arm/tests/%); \
-	 else echo 'no $(ARM_CC): nothing is built for ARM (tools/install.sh test)'; fi
+	 else echo 'no $(ARM_CC) with a C library: nothing is built for ARM (tools/install.sh test)'; fi
 
 test-arm: arm $B/tests/prop/test_bits golden-models     ## the arithmetic on emulated 64-bit ARM, same bits as here
 	@NIGH_ARM=all tools/run_tests.sh tests/arm/test_arm.sh
