@@ -225,7 +225,7 @@ ALWAYS void amx_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, fl
     nigh_form f = nigh_form_of(type);
     size_t blocks = m->cols / NIGH_BLOCK;
     UNSET _Alignas(64) desk d;
-    memset(d.sums, 0, sizeof d.sums);               /* the rows of tokens that do not exist are read, too */
+    if (a->count % NIGH_TILE) memset(d.sums, 0, sizeof d.sums);     /* rows of tokens that do not exist are read */
     tiles_begin(f, a->count % NIGH_TILE);
     for (size_t first = 0; first < a->count; first += TILES_MAX * NIGH_TILE) {
         size_t count = nigh_min(a->count - first, TILES_MAX * NIGH_TILE);
