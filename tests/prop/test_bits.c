@@ -254,7 +254,8 @@ static void test_few_meetings(void) {
     CHECK(nigh_runner_eval(r, &(nigh_batch_item){ s, ids + 60, 1, false, logits }, 1, &err) == NIGH_OK);
     uint64_t meetings = nigh_pool_about(pool).calls - before;
     printf("  %llu meetings for a token of %llu layers\n", (unsigned long long)meetings, (unsigned long long)layers);
-    CHECK(meetings >= layers && meetings <= 5 * layers + 1);
+    CHECK(meetings <= 5 * layers + 1);
+    CHECK(meetings >= layers || nigh_pool_about(pool).lowered);     /* a busy machine: one thread meets nobody */
     nigh_free(logits);
     nigh_runner_free(r);
     nigh_session_free(s);
