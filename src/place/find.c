@@ -5,8 +5,7 @@
  *
  * Around such a byte the forms that need it are tried. What was found or refused is not looked at again, but for a
  * bounded number of bytes before it (LOOK_BACK), so the walk is linear. */
-#include "place/find.h"
-
+#include "place/find_parts.h"
 #include "place/policy.h"
 
 enum { LOOK_BACK = 320, SECRET_MAX = 4096, HOST_MAX = 253, PEM_MAX = 65536 };
@@ -31,25 +30,14 @@ unsigned nigh_find_kinds(unsigned redact) {
     return bits;
 }
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-static bool is_alnum(char c) { return is_digit(c) || is_letter(c); }
-static bool is_wide(char c) { return (unsigned char)c >= 0x80; }
 static bool is_hex(char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
 static bool is_local(char c) { return is_alnum(c) || is_wide(c) || (c && strchr("._%+-'", c)); }
 static bool is_token(char c) { return is_alnum(c) || (c && strchr("_-./+=", c)); }
 static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
-static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
-static char at(nigh_str s, size_t i) { return i < s.len ? s.ptr[i] : '\0'; }
 
 static bool matches(nigh_str s, size_t i, const char *word) {
     for (; *word; word++, i++)
         if (lower(at(s, i)) != *word) return false;
-    return true;
-}
-
-static bool found(nigh_found *out, nigh_find_kind kind, size_t begin, size_t end) {
-    *out = (nigh_found){ kind, begin, end };
     return true;
 }
 

@@ -38,8 +38,4 @@ typedef struct { nigh_find_kind kind; size_t begin, end; } nigh_found;
  * not overlap. */
 bool nigh_find_next(nigh_str text, size_t *from, unsigned kinds, nigh_found *out);
 
-/* ---- between find.c and find_number.c ---- */
-/* A number of any kind whose first digit stands at `at`; `floor`: nothing before it may be used. */
-bool nigh_find_number(nigh_str text, size_t floor, size_t at, nigh_found *out, size_t *skip);
-
 #endif

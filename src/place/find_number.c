@@ -5,7 +5,7 @@
  * from the first one on. Kinds with check digits come first, telephones last: they have none, so they need a country
  * code, a usual grouping, or a word near them ("call", "fax"). */
 #include "base/sha256.h"
-#include "place/find.h"
+#include "place/find_parts.h"
 
 enum { GROUPS_MAX = 8, DIGITS_MAX = 24, CONTEXT = 48 };
 
@@ -17,18 +17,6 @@ typedef struct {
     char parted[GROUPS_MAX];            /* the first byte before group i (i > 0) */
     uint8_t digit[DIGITS_MAX + 1];
 } number;
-
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-static bool is_alnum(char c) { return is_digit(c) || is_letter(c); }
-static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
-static char upper(char c) { return c >= 'a' && c <= 'z' ? (char)(c - 32) : c; }
-static char at(nigh_str s, size_t i) { return i < s.len ? s.ptr[i] : '\0'; }
-
-static bool found(nigh_found *out, nigh_find_kind kind, size_t begin, size_t end) {
-    *out = (nigh_found){ kind, begin, end };
-    return true;
-}
 
 static size_t separator_bytes(nigh_str s, size_t i) {
     static const char separators[] = " -./()";
@@ -59,7 +47,7 @@ static size_t first_digits(const number *n, size_t groups) {
     return sum;
 }
 
-static bool ends_here(nigh_str s, size_t end) { return !is_alnum(at(s, end)) && (unsigned char)at(s, end) < 0x80; }
+static bool ends_here(nigh_str s, size_t end) { return !is_alnum(at(s, end)) && !is_wide(at(s, end)); }
 
 static uint64_t value_of(const uint8_t *d, size_t count) {
     uint64_t v = 0;
@@ -459,7 +447,7 @@ bool nigh_find_number(nigh_str s, size_t floor, size_t i, nigh_found *out, size_
     if (is_letter(before))
         return find_iban(s, floor, i, out) || find_codice_fiscale(s, floor, i, out) || find_nino(s, floor, &n, out)
                || find_nif(s, floor, &n, out);
-    if ((unsigned char)before >= 0x80 || (before == '.' && i > floor + 1 && is_digit(s.ptr[i - 2]))) return false;
+    if (is_wide(before) || (before == '.' && i > floor + 1 && is_digit(s.ptr[i - 2]))) return false;
     if (find_ipv4(s, &n, out)) return true;
     if (n.digits < 6) return false;
     bool plus = before == '+';
