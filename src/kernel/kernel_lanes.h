@@ -87,7 +87,7 @@ enum { KEY_GROUPS = NIGH_KV_BLOCK / 16 };
 typedef struct {
     const nigh_attn *a;
     const uint8_t *k, *v;
-    const uint8_t *next;                /* keys that are needed next, to be asked for; NULL: do not */
+    const uint8_t *next;                /* keys that the first run asks for; NULL: nothing is asked for */
     size_t base, first;                 /* position of key 0 of the block; the first query of the run */
     float *part;
 } query_tile;
@@ -143,7 +143,8 @@ ALWAYS void score_groups(nigh_type type, const query_tile *t, size_t queries, si
                                               : v16_zero();
         for (size_t d = first; d < first + span; d++) {
             for (size_t g = 0; g < groups; g++) key[g] = load_stored(type, t->k, ((at + g) * dims + d) * 16, scale[g]);
-            if (t->next) ask_for(t->v, (at * dims + d * groups) * step, (at * dims + (d + 1) * groups) * step);
+            if (t->next && t->first == 0)
+                ask_for(t->v, (at * dims + d * groups) * step, (at * dims + (d + 1) * groups) * step);
             for (size_t i = 0; i < queries; i++)
                 for (size_t g = 0; g < groups; g++) acc[i][g] = v16_add(acc[i][g], v16_mul(v16_set1(q[i][d]), key[g]));
         }
@@ -229,7 +230,7 @@ ALWAYS void value_chunks(nigh_type type, const query_tile *t, size_t queries, si
     for (size_t key = lo; key < hi; key++) {
         UNSET v16 value[4];
         for (size_t c = 0; c < chunks; c++) value[c] = load_value(type, t->v, dims, key, d + 16 * c);
-        if (t->next && d == 0) ask_for(t->next, key * step, (key + 1) * step);
+        if (t->next && t->first == 0 && d == 0) ask_for(t->next, key * step, (key + 1) * step);
         for (size_t i = 0; i < queries; i++) {
             v16 by = v16_set1(weight[i * NIGH_KV_BLOCK + key]);
             for (size_t c = 0; c < chunks; c++) acc[i][c] = v16_add(acc[i][c], v16_mul(by, value[c]));
@@ -330,7 +331,7 @@ static void attend_q8_0(query_tile t, size_t lo, size_t hi) {
 static void lanes_attend(const nigh_attn *a, size_t block, float *part) {
     size_t padded = nigh_attn_padded(a->count), lo = NIGH_KV_BLOCK, hi = 0;
     const uint8_t *k = a->blocks + block * a->block_stride;
-    const uint8_t *next = a->count <= LANES_QUERIES ? k + a->block_stride : NULL;
+    const uint8_t *next = a->count <= LANES_DIRECT ? k + a->block_stride : NULL;
     query_tile t = { a, k, k + nigh_kv_half_bytes(a->type, a->head_dim), next, block * NIGH_KV_BLOCK, 0, part };
     for (size_t i = 0; i < padded; i++) part[i] = -__builtin_inff();
     memset(part + padded, 0, padded * sizeof *part);
