@@ -30,6 +30,10 @@ typedef struct {
     atomic_size_t steps;
     atomic_bool done;
     nigh_status status;
+    /* the evaluations up to its first token, and the most between two of its tokens */
+    const nigh_metrics *metrics;
+    uint64_t first_batch, last_batch, gap_max;
+    atomic_bool paused;                 /* from its first token until the test goes on */
 } client;
 
 static client clients[JOBS];
@@ -38,6 +42,7 @@ static uint64_t right_sum;              /* guesses that came true, in all lanes 
 
 static nigh_client on_client(void *ud) {
     client *c = ud;
+    if (atomic_load(&c->paused)) return NIGH_CLIENT_FULL;
     return c->leaves_after && atomic_load(&c->steps) >= c->leaves_after ? NIGH_CLIENT_GONE : NIGH_CLIENT_READY;
 }
 
@@ -52,7 +57,7 @@ static void keep_step(sequence *q, const nigh_step *step) {
         q->logprobs[q->count] = step->logprob;
         q->tokens[q->count++] = step->token;
     }
-    if (q->text_len + step->text.len <= TEXT_MAX) {
+    if (step->text.len && q->text_len + step->text.len <= TEXT_MAX) {
         memcpy(q->text + q->text_len, step->text.ptr, step->text.len);
         q->text_len += step->text.len;
     }
@@ -64,6 +69,13 @@ static void on_step(void *ud, size_t seq, const nigh_step *step) {
     CHECK(c->sequences[seq].begun && c->sequences[seq].finish == NIGH_FINISH_NONE);
     keep_step(&c->sequences[seq], step);
     atomic_fetch_add(&c->steps, 1);
+    if (!c->metrics) return;
+    uint64_t now = atomic_load(&c->metrics->batches);
+    if (c->first_batch == 0) {
+        c->first_batch = now;
+        atomic_store(&c->paused, c == clients);
+    } else if (now - c->last_batch > c->gap_max) c->gap_max = now - c->last_batch;
+    c->last_batch = now;
 }
 
 static void on_vector(void *ud, size_t i, const float *v, size_t count) { (void)ud, (void)i, (void)v, (void)count; }
@@ -273,4 +285,43 @@ static void test_prompt_once(void) {
     nigh_model_close(m);
 }
 
-TEST_MAIN(T(test_company), T(test_prompt_once))
+/* By this clock a token of a prompt takes so long that pieces are as short as they can be. */
+static uint64_t slow_clock(void) {
+    static atomic_ullong now;
+    return atomic_fetch_add(&now, 1000000000);
+}
+
+/* Somebody is being answered; a long prompt comes. Each of its pieces brings the other the next token. */
+static void test_long_prompt(void) {
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static nigh_metrics metrics;
+    nigh_sched *s = NULL;
+    nigh_err err = { 0 };
+    nigh_model *m = model_file_open("stories260K-q8_0.gguf", NULL, nigh_cpu_detect());
+    if (!m) TEST_SKIP("the reference models are not here");
+    nigh_sched_opts o = { .model = m, .pool_lock = &lock, .metrics = &metrics, .parallel = 2, .alone = true,
+                          .context_tokens = 300, .now_ns = slow_clock };
+    memset(clients, 0, sizeof clients);
+    for (size_t i = 0; i < 2; i++) {
+        clients[i].count = 1;
+        clients[i].metrics = &metrics;
+        sequence *q = &clients[i].sequences[0];
+        *q = (sequence){ .prompt_count = i ? PROMPT_MAX : 2, .max_tokens = i ? 2 : 200 };
+        for (size_t k = 0; k < q->prompt_count; k++) q->prompt[k] = (int32_t)((k * 7 + 40 * i) % 500);
+    }
+    CHECK(nigh_sched_open(&s, &o, &err) == NIGH_OK);
+    submit(s, &clients[0]);
+    while (!atomic_load(&clients[0].paused)) usleep(100);
+    uint64_t before = atomic_load(&metrics.batches);
+    atomic_store(&clients[0].paused, false);
+    submit(s, &clients[1]);
+    wait_for(&clients[0]);
+    wait_for(&clients[1]);
+    nigh_sched_close(s);
+    CHECK_MSG(clients[0].gap_max == 1, "%llu evaluations between two tokens", (unsigned long long)clients[0].gap_max);
+    CHECK_MSG(clients[1].first_batch >= before + (PROMPT_MAX - 64) / 16, "the prompt was read in %llu pieces",
+              (unsigned long long)(clients[1].first_batch - before));
+    nigh_model_close(m);
+}
+
+TEST_MAIN(T(test_company), T(test_prompt_once), T(test_long_prompt))

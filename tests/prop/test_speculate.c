@@ -32,7 +32,7 @@ static void keep(record *r, const nigh_step *step) {
     r->tokens[r->count] = step->token;
     r->logprobs[r->count] = step->logprob;
     r->tops[r->count] = step->top && step->token >= 0 ? step->top[0].logprob : 0;
-    if (r->text_len + step->text.len <= TEXT_MAX) {
+    if (step->text.len && r->text_len + step->text.len <= TEXT_MAX) {
         memcpy(r->text + r->text_len, step->text.ptr, step->text.len);
         r->text_len += step->text.len;
     }
