@@ -66,6 +66,27 @@ static void open_model(const uint8_t *data, size_t size) {
     }
 }
 
+/* The same model from pieces, after a head that may be too short. */
+static void load_pieces(const uint8_t *data, size_t size) {
+    nigh_loading *l;
+    nigh_model *m;
+    nigh_str head = { (const char *)data, size - size / 4 };
+    nigh_status status = nigh_loading_new(&l, head, size, (nigh_model_opts){ 0 }, NULL);
+    if (status == NIGH_ERANGE) {
+        head.len = size;
+        status = nigh_loading_new(&l, head, size, (nigh_model_opts){ 0 }, NULL);
+    }
+    if (status != NIGH_OK) return;
+    uint64_t at;
+    for (size_t bytes; status == NIGH_OK && nigh_loading_next(l, 64, &at, &bytes);) {
+        REQUIRE(nigh_span_fits(at, bytes, size));
+        status = nigh_loading_feed(l, data + at, NULL);
+    }
+    if (status == NIGH_OK) status = nigh_loading_end(&m, l, NULL);
+    if (status == NIGH_OK) nigh_model_close(m);
+    else nigh_loading_free(l);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     nigh_gguf g;
     nigh_err err = { 0 };
@@ -77,6 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     } else {
         REQUIRE(err.code != NIGH_OK && err.text[0]);
     }
+    load_pieces(data, size);
     REQUIRE(nigh_alloc_live_bytes() == 0);
     return 0;
 }
