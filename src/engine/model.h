@@ -107,8 +107,8 @@ NIGH_CHECK nigh_status nigh_weights_place(nigh_model *m, const nigh_gguf *g, nig
 /* Packs groups begin..end-1 of the list from bytes of the file, the first of which is at `bytes_at`. */
 void nigh_weights_pack(const nigh_pack_list *list, const uint8_t *bytes, uint64_t bytes_at, size_t begin, size_t end);
 
-/* The two halves of opening a model (model.c), before the weights and after them (the vocabulary is the caller's). *out is to be closed by the caller,
- * also after a failure. */
+/* The two halves of opening a model (model.c), before the weights and after them (the vocabulary is the
+ * caller's). *out is to be closed by the caller, also after a failure. */
 NIGH_CHECK nigh_status nigh_model_begin(nigh_model **out, const nigh_gguf *g, nigh_err *err);
 void nigh_model_end(nigh_model *m, nigh_model_opts o);
 
