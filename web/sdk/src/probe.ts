@@ -43,7 +43,7 @@ function measure(files: string): Promise<{ file: string; gops: number; bytesPerS
     worker.onerror = () => done(none);
     worker.postMessage({ t: 'probe', files });
   });
-  return within(said, 250, none).finally(() => worker.terminate());
+  return within(said, 3000, none).finally(() => worker.terminate());
 }
 
 const SHADER = `@group(0) @binding(0) var<storage, read_write> v: array<u32>;
