@@ -1,39 +1,38 @@
 // test_figures.mjs - how long a person waits: from a cold page to the first suggestion, from a warm one, from a keystroke;
 // and whether the page is ever held up meanwhile. With the shipped model, from this machine, one thread of the engine.
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
 import path from 'node:path';
-import { Node, check, equal, main, root, shipped, skip } from '../node/node.mjs';
-import { closeAll, foreign, newContext, up } from './browser.mjs';
+import { check, equal, main, root, shipped, skip } from '../node/node.mjs';
+import { closeAll, foreign, n, newContext, up } from './browser.mjs';
+import { Site } from './site.mjs';
 
 // On a machine that others use, figures are printed and only gross faults are failures.
-const slack = process.env.NIGH_BUSY ? 8 : 1;
+const shared = process.env.NIGH_BUSY || loadavg()[0] > 0.75 * cpus().length, slack = shared ? 8 : 1;
 const PAGE = `<!doctype html><html lang="en"><meta charset="utf-8"><title>t</title><textarea id="text"></textarea>
 <script type="module" src="/first.js"></script></html>`;
 const SCRIPT = `window.tasks = [];
 new PerformanceObserver((l) => { for (const e of l.getEntries()) tasks.push(Math.round(e.duration)); }).observe({ type: 'longtask', buffered: true });
 const { open } = await import('/sdk/nigh.js');
-window.nigh = await open({ backend: 'tab', model: 'nigh-stories' });
+window.nigh = await open({ backend: 'tab', model: '/m.json' });
 window.openedMs = performance.now();
 for await (const piece of nigh.complete('Once upon a time there was', { maxTokens: 4, temperature: 0, priority: 'now' })) {
   window.firstMs ??= performance.now();
 }`;
-let node = null, context = null, page = null;
+let site = null, context = null, page = null;
 
 async function visit() {
   page = await context.newPage();
-  await page.route('**/first.html', (r) => r.fulfill({
-    contentType: 'text/html', body: PAGE,
-    headers: { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' },
-  }));
-  await page.route('**/first.js', (r) => r.fulfill({ contentType: 'text/javascript', body: SCRIPT }));
-  await page.goto(`http://${node.host}/first.html`);
+  await page.goto(`${site.origin}/first.html`);
   await page.waitForFunction(() => window.firstMs, null, { timeout: 30000, polling: 10 });
   return page.evaluate(() => ({ firstMs, openedMs, tasks, engine: nigh.model.engine.file, isolated: crossOriginIsolated }));
 }
 
 up('a cold page to its first suggestion: at most 1.5 s', async () => {
   if (!existsSync(shipped)) skip('the shipped model is not here');
-  node = await Node.start([], { model: shipped });
+  const manifest = await (await fetch(`http://${n.host}/nigh/models/nigh-stories/manifest`)).json();
+  const extra = { '/first.html': PAGE, '/first.js': SCRIPT, '/file': readFileSync(shipped), '/m.json': JSON.stringify(manifest) };
+  site = await Site.start({ extra });
   const all = [];
   for (let i = 0; i < 3; i++) {
     context = await newContext();
@@ -41,8 +40,8 @@ up('a cold page to its first suggestion: at most 1.5 s', async () => {
     if (i < 2) await context.close();
   }
   const best = Math.min(...all.map((v) => v.firstMs));
-  const firsts = all.map((v) => Math.round(v.firstMs)).join(', '), tasks = JSON.stringify(all.map((v) => v.tasks));
-  console.log(`  cold: ${firsts} ms to the first piece (${all[0].engine}); long tasks: ${tasks}`);
+  console.log(`  cold: ${all.map((v) => Math.round(v.firstMs)).join(', ')} ms to the first piece (${all[0].engine})`);
+  console.log(`  long tasks: ${JSON.stringify(all.map((v) => v.tasks))}; load of the machine ${loadavg()[0].toFixed(1)}`);
   check(best <= 1500 * slack, `${best} ms`);
 });
 
@@ -73,8 +72,8 @@ up('a keystroke to a suggestion: p95 at most 20 ms; a page that writes is never 
     return { times: times.sort((a, b) => a - b), tasks: [...tasks] };
   });
   const p = (q) => got.times[Math.floor(q * (got.times.length - 1))];
-  const [half, most, last] = [0.5, 0.95, 1].map((q) => p(q).toFixed(1));
-  console.log(`  ${got.times.length} keystrokes: p50 ${half} ms, p95 ${most} ms, most ${last} ms; long tasks ${JSON.stringify(got.tasks)}`);
+  const ms = [0.5, 0.95, 1].map((q) => p(q).toFixed(1));
+  console.log(`  ${got.times.length} keystrokes: p50 ${ms[0]} ms, p95 ${ms[1]} ms, most ${ms[2]} ms; long tasks ${JSON.stringify(got.tasks)}`);
   check(p(0.95) <= 20 * slack, `p95 ${p(0.95)} ms`);
   if (slack === 1) equal(got.tasks, [], 'long tasks while it writes');
 });
@@ -85,6 +84,7 @@ up('program and model together: less than 12 MB', async () => {
   console.log(`  ${(bytes / 1e6).toFixed(1)} MB`);
   check(bytes < 12e6, `${bytes} bytes`);
   equal(foreign(), []);
+  await site?.stop();
   await closeAll();
 });
 await main('test_figures');
