@@ -102,8 +102,8 @@ ALWAYS void product(const int8_t *w, const int8_t *q, int32_t *out, size_t kind)
 /* ---- one span of one group, decoded ---- */
 
 ALWAYS void split_pairs(__m512i pairs, float out[2][NIGH_ROWS]) { /* int16 pairs, the first one low */
-    _mm512_store_ps(out[0], _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16)));
-    _mm512_store_ps(out[1], _mm512_cvtepi32_ps(_mm512_srai_epi32(pairs, 16)));
+    _mm512_storeu_ps(out[0], _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16)));
+    _mm512_storeu_ps(out[1], _mm512_cvtepi32_ps(_mm512_srai_epi32(pairs, 16)));
 }
 
 /* at: the span; span: its blocks. What comes PREFETCH_BYTES later is asked for into L2. */
