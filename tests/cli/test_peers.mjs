@@ -6,9 +6,10 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
+import { fileURLToPath } from 'node:url';
 import { bestPeer, csv, median, printTable, printVerdicts, ratio, verdicts } from '../../bench/peers/table.mjs';
 
-const root = path.resolve(import.meta.dirname, '../..');
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 let passed = 0, failed = 0;
 function check(name, test) {
     try {
