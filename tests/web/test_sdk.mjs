@@ -75,10 +75,10 @@ up('a keystroke overtakes a summary', async () => {
   const got = await page.evaluate(async () => {
     const ends = [], begun = performance.now();
     const long = tab.complete('Once upon a time', { maxTokens: 300, temperature: 0, priority: 'idle' });
-    const middle = tab.complete('The king', { maxTokens: 200, temperature: 0 });
+    const middle = tab.complete('The king', { maxTokens: 480, temperature: 0 });
     long.then(() => ends.push('idle'), () => {});
     middle.then(() => ends.push('normal'), () => {});
-    await new Promise((d) => setTimeout(d, 100));
+    await new Promise((d) => setTimeout(d, 20));         // both have begun; neither can be through
     const at = performance.now();
     const quick = await tab.complete('She said', { maxTokens: 4, temperature: 0, priority: 'now' });
     ends.push('now');
