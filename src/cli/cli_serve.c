@@ -30,7 +30,7 @@ static const char help[] =
     "  --queue N            sequences that may wait, default 64; more are answered with 429\n"
     "  --draft MODEL        a small model of the same vocabulary guesses ahead; none: nothing guesses\n"
     "  --no-speculation     the same as --draft none. Otherwise repetitions are guessed from the text and\n"
-    "                       checked many at once: faster where it repeats, never slower, the same text to the byte\n"
+    "                       checked many at once: faster where it repeats, and the same text to the byte\n"
     "  --fields             prints the fields of the API with their types and ranges as JSON, and ends\n"
     "\n"
     "Ctrl-C or SIGTERM: stops accepting, lets answers end for up to 10 seconds; a second one ends at once.\n"
