@@ -41,7 +41,7 @@ CLI_SRC  := $(wildcard src/cli/*.c)
 OBJ      := $(SRC:%.c=$B/%.o) $(if $(filter node,$(ROOMS)),$B/gen/console_data.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$B/%.o)
 LIB      := $B/libnigh.a
-NODE_LIBS := $(if $(filter node,$(ROOMS)),-lmicrohttpd -lsodium)
+NODE_LIBS := $(if $(filter node,$(ROOMS)),-lmicrohttpd -lsodium -lsqlite3 -ldl)
 
 KINDS    := unit prop golden conform fault
 UNIT     := $(patsubst tests/%.c,$B/tests/%,$(foreach k,$(KINDS),$(wildcard tests/$k/test_*.c)))

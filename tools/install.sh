@@ -38,6 +38,8 @@ need run   gcc                have "${CC:-cc}"            -- compiles everything
 need run   libc6-dev          header stdio.h              -- headers of the C library
 need run   libmicrohttpd-dev  header microhttpd.h         -- the HTTP server that the node stands on
 need run   libsodium-dev      header sodium.h             -- signs the manifests of models
+need run   libsqlite3-dev     header sqlite3.h            -- keeps the ledger and the queue of requests
+need run   libcurl4-gnutls-dev header curl/curl.h         -- calls edge nodes and providers
 need run   clang-19           have clang-19               -- builds the engine as WebAssembly, and the fuzz targets
 need run   lld-19             have wasm-ld-19             -- links the engine for the browser
 need run   nodejs             node_is_new                 -- builds the SDK and the console, and runs their tests

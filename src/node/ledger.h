@@ -1,0 +1,74 @@
+/* ledger.h - what became of every request, without a word of its content: one record an answer, in SQLite, hash-
+ * chained and signed. docs/format-ledger.md has the bytes that are hashed.  nigh_ledger_add takes a record and
+ * returns at once; a thread of the ledger's own writes what gathered, one transaction and one signature (Ed25519
+ * over the head of the chain) a batch, at most 50 ms later. A record that was acknowledged by nigh_ledger_flush
+ * survives a crash. */
+#ifndef NIGH_LEDGER_H
+#define NIGH_LEDGER_H
+
+#include "base/base.h"
+#include "node/manifest.h"
+
+enum { NIGH_RECORD_HOPS_MAX = 8, NIGH_RECORD_TEXT = 128 };
+
+/* One try of one target, or one step of the degrade ladder. */
+typedef struct {
+    char target[NIGH_RECORD_TEXT], tier[8], region[16], model[NIGH_RECORD_TEXT], model_sha256[65], address[64];
+    char ended[24];                 /* "ok", "timeout", "cut", ... */
+    uint64_t bytes_out, bytes_in;
+    uint32_t first_ms, total_ms;
+    uint32_t retention_s;           /* how long this place keeps what it got (policy); UINT32_MAX: not stated */
+    bool trains;
+} nigh_hop;
+
+typedef struct {
+    char id[32];                    /* "rcpt-" and 16 hex digits */
+    uint64_t at_ms;                 /* Unix time of the request */
+    char tenant[NIGH_RECORD_TEXT], user[NIGH_RECORD_TEXT], feature[NIGH_RECORD_TEXT], class_name[64];
+    char to[12];                    /* who asked: loopback, private, public */
+    char why[256];                  /* why this place: rank and refused candidates */
+    char degraded[96];              /* "" or the step as declared, with what it did: "cache; age=31s" */
+    char outcome[24];               /* "answered", "queued", "error" */
+    char rule[96];                  /* of an error: the rule that was named */
+    uint64_t policy_version;
+    uint32_t prompt_tokens, completion_tokens, redacted;    /* redacted: values replaced before anything left */
+    double cost_usd;
+    uint32_t first_ms, total_ms;
+    uint32_t keep_prompt_s, keep_output_s, keep_cache_s;    /* as the feature declares */
+    bool may_leave_region;          /* what the policy says of this feature (check.h) */
+    nigh_hop hops[NIGH_RECORD_HOPS_MAX];    /* in their order; the last one answered */
+    size_t hop_count;
+    nigh_str inner;                 /* receipt of an edge node's own ledger, JSON, at most 16 KiB; copied */
+} nigh_record;
+
+typedef struct nigh_ledger nigh_ledger;
+
+/* path: of the SQLite file, made with mode 0600 in a folder 0700. signer: kept, signs the chain. */
+NIGH_CHECK nigh_status nigh_ledger_open(nigh_ledger **out, const char *path, const nigh_signer *signer,
+    nigh_err *err);
+void nigh_ledger_close(nigh_ledger *l);     /* flushes */
+/* From any thread; copies. Fails: ENOMEM, EBUSY (65,536 records wait: the disk does not keep up), EIO (closed by a
+ * failure before; the text says which). A caller to whom this fails must not send the answer: no answer without a
+ * record. */
+NIGH_CHECK nigh_status nigh_ledger_add(nigh_ledger *l, const nigh_record *r, nigh_err *err);
+NIGH_CHECK nigh_status nigh_ledger_flush(nigh_ledger *l, nigh_err *err);
+
+/* One record as the JSON of a signed receipt (with its place in the chain and the signature that covers it).
+ * ENOENT. */
+NIGH_CHECK nigh_status nigh_ledger_receipt(nigh_ledger *l, nigh_str id, nigh_buf *out, nigh_err *err);
+
+typedef struct {
+    nigh_str feature, tenant, target;   /* "" any */
+    uint64_t from_ms, to_ms;            /* to_ms 0: now */
+    uint32_t limit;                     /* 0: 100; newest first */
+} nigh_ledger_query;
+/* {"records":[...],"totals":{...}}: totals by target: answers, bytes, degraded, errors, cost. */
+NIGH_CHECK nigh_status nigh_ledger_find(nigh_ledger *l, const nigh_ledger_query *q, nigh_buf *out, nigh_err *err);
+/* The four answers of one receipt: where did it go, who can read it, how long is it kept, may it leave the region. */
+NIGH_CHECK nigh_status nigh_ledger_where(nigh_ledger *l, nigh_str id, nigh_buf *out, nigh_err *err);
+/* Walks the whole chain and every signature. EDATA with the number of the first record that does not fit. */
+NIGH_CHECK nigh_status nigh_ledger_verify(nigh_ledger *l, uint64_t *records, nigh_err *err);
+/* Deletes records older than this; the chain keeps their hashes, so that what is left still verifies. */
+NIGH_CHECK nigh_status nigh_ledger_expire(nigh_ledger *l, uint64_t before_ms, nigh_err *err);
+
+#endif
