@@ -36,18 +36,22 @@ export function ratio(row) {
     return lessIsBetter(row.unit) ? peer / ours : ours / peer;
 }
 
-const verdict = (name, value, goal, digits = 2) =>
-    ({ name, value, goal, passed: value >= goal, known: Number.isFinite(value), digits });
+// The ratio that a program at the machine's own limit (all of the memory's bandwidth, all of the int8 products) would have:
+// where the peer stands near the limit itself, no program can be much faster over the same bytes.
+const ratioAtLimit = row => row.share ? ratio(row) / row.share : NaN;
+
+const verdict = (name, value, goal, { digits = 2, most = NaN } = {}) =>
+    ({ name, value, goal, passed: value >= goal, known: Number.isFinite(value), digits, most });
 
 // What the issue asks of this row: none, one or two verdicts. `rows` are all rows of the run.
 export function verdicts(row, rows) {
     const goals = GOALS[row.file] ?? {}, out = [];
     if (row.what === 'decode' && row.context === 0 && row.threads === 2 && !row.cpu) {
-        if (goals.decode) out.push(verdict('x peer', ratio(row), goals.decode));
+        if (goals.decode) out.push(verdict('x peer', ratio(row), goals.decode, { most: ratioAtLimit(row) }));
         if (goals.ceiling) out.push(verdict('of the memory', row.share ?? NaN, goals.ceiling));
     }
     if (row.what === 'prompt' && row.threads === 2 && !row.cpu && goals.prompt)
-        out.push(verdict('x peer', ratio(row), goals.prompt));
+        out.push(verdict('x peer', ratio(row), goals.prompt, { most: ratioAtLimit(row) }));
     if (row.cpu === 'avx2' && ratio(row)) out.push(verdict('x peer without AVX-512', ratio(row), 1));
     if (row.what === 'decode' && row.context === 1024 && row.threads === 2) {
         const short = rows.find(r => r.file === row.file && r.what === 'decode' && r.context === 128 && r.threads === 2);
@@ -73,7 +77,8 @@ const percent = share => Number.isFinite(share) ? `${(share * 100).toFixed(0)} %
 const name = row => `${row.what}${row.count ? ` ${row.count}` : ''}${row.context ? ` behind ${row.context}` : ''}` +
     `${row.cpu ? `, ${row.cpu} only` : ''}`;
 const verdictText = v => !v.known ? `no figure for "${v.name}"`
-    : `${v.passed ? 'pass' : 'SHORT'}: ${v.value.toFixed(v.digits)} ${v.name}, wanted ${v.goal.toFixed(v.digits)}`;
+    : `${v.passed ? 'pass' : v.most < v.goal ? 'OVER THE LIMIT' : 'SHORT'}: ${v.value.toFixed(v.digits)} ${v.name}, wanted ` +
+      `${v.goal.toFixed(v.digits)}${v.most < v.goal ? `; this machine's own limit is ${v.most.toFixed(2)} x peer` : ''}`;
 
 function align(lines) {
     const widths = lines[0].map((_, i) => Math.max(...lines.map(line => line[i].length)));
@@ -84,11 +89,11 @@ function align(lines) {
 
 export function printTable(rows) {
     const hasBench = rows.some(row => row.bench?.length);
-    const head = ['file', 'what', 'thr.', 'unit', 'ours', 'spread', 'llama.cpp', 'spread', 'x', 'share'];
+    const head = ['file', 'what', 'thr.', 'unit', 'ours', 'spread', 'llama.cpp', 'spread', 'x', 'share', 'limit'];
     if (hasBench) head.splice(8, 0, 'llama-bench');
     const lines = rows.map(row => {
         const line = [row.file, name(row), String(row.threads ?? '-'), row.unit, number(median(row.ours)), spread(row.ours),
-            number(median(row.peer)), spread(row.peer), number(ratio(row)), percent(row.share)];
+            number(median(row.peer)), spread(row.peer), number(ratio(row)), percent(row.share), number(ratioAtLimit(row))];
         if (hasBench) line.splice(8, 0, number(median(row.bench)));
         return line;
     });
