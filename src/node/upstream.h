@@ -22,9 +22,9 @@ bool nigh_api_find(nigh_str name, nigh_api *out);
 
 typedef struct {
     const char *ca_file;            /* PEM; NULL: the system's */
-    /* "host:port" of cloud targets that may be addresses of this machine or network: for tests and for gateways of
-     * one's
-     *      * own. Edge targets may be such addresses anyway, loopback and private ones. Borrowed.  */
+    /* "host:port" of cloud targets that may be addresses of this machine or network, and may be asked without TLS: for
+     * tests and for gateways of one's own. Edge targets may be such addresses anyway, loopback and private ones.
+     * Copied. */
     const char *const *allow_private;
     size_t allow_private_count;
     unsigned calls_max;             /* at once; 0: 4,096 */
@@ -35,7 +35,7 @@ typedef enum {
     NIGH_CALL_OK,
     NIGH_CALL_CANCELLED,            /* by nigh_upstream_cancel */
     NIGH_CALL_REFUSED_ADDRESS,      /* the address rules */
-    NIGH_CALL_UNREACHABLE,          /* name not found, connection refused, TLS failed, no network */
+    NIGH_CALL_UNREACHABLE,          /* name not found, connection refused or too slow, TLS failed, no network */
     NIGH_CALL_TIMEOUT,              /* first token or whole */
     NIGH_CALL_BUSY,                 /* 429, 503, 529: retry_ms says when */
     NIGH_CALL_REJECTED,             /* another 4xx: asking again would not help (context too long: CONTEXT) */
@@ -49,10 +49,18 @@ typedef struct {
     nigh_call_end end;
     int http;                       /* 0: none */
     uint32_t retry_ms;              /* the provider's own hint (retry-after, retry-after-ms); 0: none */
-    uint32_t first_ms, total_ms;    /* to the first text or tool delta; to the end */
-    uint64_t bytes_out, bytes_in;   /* on the wire above TCP: heads, bodies; below TLS's records as far as known */
+    uint32_t first_ms, total_ms;    /* to the first text or tool delta (0: none came); to the end */
+    /* Handed to and taken from the socket, TLS included, TCP's headers and repeats not. The first call of a connection
+     * counts its TLS handshake. */
+    uint64_t bytes_out, bytes_in;
+    /* A connection was there and the request was given to it: some of it may have left. False: the target knows nothing
+     * of this call. */
+    bool sent;
     char address[64];               /* numeric, the one that was used; "" none */
-    char text[200];                 /* for a person; never the key, never content of the answer */
+    char text[200];                 /* our words, for a person and for logs; no key, no content of request or answer */
+    /* The provider's words about an error, shortened, without the key. They may quote the request: for the one who
+     * asked, and never kept. "" none. */
+    char said[200];
 } nigh_call_result;
 
 typedef struct {
@@ -82,26 +90,33 @@ typedef struct {
     nigh_str body;                  /* an OpenAI chat request; its model and stream fields are replaced */
     uint32_t max_tokens;            /* 0: what body says */
     uint32_t connect_ms, first_ms, total_ms;    /* 0: 3,000, 30,000, 600,000 */
-    const char *idempotency_key;    /* NULL: none; sent as Idempotency-Key */
+    /* NULL: none; sent as Idempotency-Key, over a connection of its own: on a kept one that had just died, libcurl
+     * would send the request a second time by itself. */
+    const char *idempotency_key;
     const char *const *headers;     /* "name: value", for edge nodes (x-feature, x-class) */
     size_t header_count;
 } nigh_upstream_ask;                /* everything is copied */
 
+/* Fails: ENOSUP (libcurl is not installed; the sentence names the package), ENOMEM, EIO. */
 NIGH_CHECK nigh_status nigh_upstream_open(nigh_upstream **out, const nigh_upstream_opts *o, nigh_err *err);
 /* Cancels what is left, waits for every done. */
 void nigh_upstream_close(nigh_upstream *u);
-/* Any thread. Fails: EINVAL (url, body), ERANGE, EBUSY (calls_max), ENOMEM; then done is not called. *id: for the two
- * functions below; never used again for another call. */
+/* Any thread. Fails: EINVAL (url, key, or body; a field that the dialect cannot say is named), ERANGE, EBUSY
+ * (calls_max), ENOMEM; then done is not called. *id: for the two functions below; never used again for another call;
+ * set before the first of the calls. A cloud target is never asked to keep or to label a request: `metadata` stays
+ * here, and `store` is false. */
 NIGH_CHECK nigh_status nigh_upstream_call(nigh_upstream *u, const nigh_upstream_ask *ask,
     const nigh_upstream_calls *calls, void *ud, uint64_t *id, nigh_err *err);
 /* From any thread, also from inside a call; an id that is over is ignored. done comes with CANCELLED. */
 void nigh_upstream_cancel(nigh_upstream *u, uint64_t id);
-/* A slow reader in front: the transfer waits, so that memory stays bounded. */
+/* A slow reader in front: the transfer waits, so that memory stays bounded. What has arrived by then may still come: a
+ * few KiB. Its times go on. */
 void nigh_upstream_pause(nigh_upstream *u, uint64_t id, bool pause);
 
 /* ---- what left, by destination (for nigh prove and metrics) ---- */
 typedef struct { char host[264]; uint16_t port; uint64_t calls, bytes_out, bytes_in; } nigh_wire_count;
-/* Fills at most `cap`, returns how many there are. */
+/* Of calls that have ended and connections that were closed. Fills at most `cap`, returns how many there are; beyond
+ * 256 destinations the rest is counted as host "other", port 0. */
 size_t nigh_upstream_counts(nigh_upstream *u, nigh_wire_count *out, size_t cap);
 
 #endif
