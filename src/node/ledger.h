@@ -1,8 +1,9 @@
 /* ledger.h - what became of every request, without a word of its content: one record an answer, in SQLite, hash-
- * chained and signed. docs/format-ledger.md has the bytes that are hashed.  nigh_ledger_add takes a record and
- * returns at once; a thread of the ledger's own writes what gathered, one transaction and one signature (Ed25519
- * over the head of the chain) a batch, at most 50 ms later. A record that was acknowledged by nigh_ledger_flush
- * survives a crash. */
+ * chained and signed. nigh_ledger_add takes a record and returns at once; a thread of the ledger's own writes what
+ * gathered, one transaction a batch, at most 50 ms later, with a signature (Ed25519 over the head of the chain) after
+ * every 64th record and after the last. A record that was acknowledged by nigh_ledger_flush is on the disk: it survives
+ * a kill of the process, and a power cut as far as the disk keeps what fsync told it to. One that was only added may be
+ * lost in a crash, if that comes within the 50 ms. */
 #ifndef NIGH_LEDGER_H
 #define NIGH_LEDGER_H
 
@@ -43,13 +44,18 @@ typedef struct {
 
 typedef struct nigh_ledger nigh_ledger;
 
-/* path: of the SQLite file, made with mode 0600 in a folder 0700. signer: kept, signs the chain. */
+/* path: of the SQLite file, made with mode 0600 in a folder 0700. signer: kept, signs the chain; must have a key.
+ * Fails: EBUSY (another process, or this one, writes it already), EINVAL (no key; the file is not ours alone), EDATA
+ * (its end was changed), EIO. */
 NIGH_CHECK nigh_status nigh_ledger_open(nigh_ledger **out, const char *path, const nigh_signer *signer,
     nigh_err *err);
+/* Only to read, also while a node writes: find, where, receipt and verify. ENOENT when there is none. */
+NIGH_CHECK nigh_status nigh_ledger_open_to_read(nigh_ledger **out, const char *path, nigh_err *err);
 void nigh_ledger_close(nigh_ledger *l);     /* flushes */
-/* From any thread; copies. Fails: ENOMEM, EBUSY (65,536 records wait: the disk does not keep up), EIO (closed by a
- * failure before; the text says which). A caller to whom this fails must not send the answer: no answer without a
- * record. */
+/* From any thread; copies. Fails: ENOMEM, EBUSY (65,536 records wait: the disk does not keep up), ERANGE and EINVAL
+ * (`inner` is too long, or no JSON), EIO (what was added before could not be written; the text says why. It is tried
+ * again, and once that works, adding works again). A caller to whom this fails must not send the answer: no answer
+ * without a record. */
 NIGH_CHECK nigh_status nigh_ledger_add(nigh_ledger *l, const nigh_record *r, nigh_err *err);
 NIGH_CHECK nigh_status nigh_ledger_flush(nigh_ledger *l, nigh_err *err);
 
