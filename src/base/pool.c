@@ -30,7 +30,8 @@ enum {
 
 typedef struct { nigh_pool *pool; size_t worker; } start_arg;
 typedef struct { _Alignas(64) atomic_uint_fast64_t left; } share;
-typedef struct { const uint8_t *at, *end; } ahead;
+/* What is still to be asked for: from `at` on `left` bytes, of which `row` lie here and the next ones `skip` behind. */
+typedef struct { const uint8_t *at; size_t left, row, row_bytes, skip; } ahead;
 
 /* A stretch of calls, one after the other: their number and time, and when it began on the clock and on the
  * caller's own processor time. */
@@ -41,8 +42,7 @@ struct nigh_pool {
     nigh_pool_fn *fn;
     void *ud;
     size_t count, grain;
-    const uint8_t *next_bytes;              /* nigh_pool_ahead */
-    size_t next_count;
+    nigh_pool_pieces next;                  /* nigh_pool_ahead */
     _Alignas(64) atomic_uint_fast64_t ticket;
     _Alignas(64) atomic_size_t finished;    /* workers of this call that are through */
     _Alignas(64) atomic_size_t active;      /* threads 0..active-1 take part */
@@ -119,21 +119,35 @@ static void take_chunks(nigh_pool *p, size_t worker, size_t threads) {
 /* ---- the next call's bytes ---- */
 
 static ahead ahead_of(const nigh_pool *p, size_t worker, size_t threads) {
-    size_t first = p->next_count / LINE * worker / threads * LINE;
-    const uint8_t *at = p->next_bytes ? p->next_bytes + first : NULL;
-    return (ahead){ at, at ? at + nigh_min(AHEAD_BYTES, p->next_count / threads) : NULL };
+    const nigh_pool_pieces *n = &p->next;
+    if (!n->bytes || n->count == 0) return (ahead){ 0 };
+    size_t first = n->count * worker / threads, end = n->count * (worker + 1) / threads, column = first % n->per_row;
+    const uint8_t *at = (const uint8_t *)n->bytes + first / n->per_row * n->stride + column * n->piece;
+    size_t row_bytes = n->per_row * n->piece;
+    return (ahead){ .at = at, .left = nigh_min(AHEAD_BYTES, (end - first) * n->piece),
+                    .row = row_bytes - column * n->piece, .row_bytes = row_bytes, .skip = n->stride - row_bytes };
 }
 
 /* One look at a waiting loop: some lines asked for, or a pause. */
 static void wait_once(ahead *a) {
-    if (a->at >= a->end) { relax(); return; }
-    for (size_t i = 0; i < 4 && a->at < a->end; i++, a->at += LINE) __builtin_prefetch(a->at, 0, 2);
+    if (a->left < LINE) { relax(); return; }
+    for (size_t i = 0; i < 4 && a->left >= LINE; i++) {
+        __builtin_prefetch(a->at, 0, 2);
+        a->at += LINE;
+        a->left -= LINE;
+        a->row -= LINE;
+        if (a->row >= LINE) continue;
+        a->at += a->row + a->skip;
+        a->row = a->row_bytes;
+    }
 }
 
 void nigh_pool_ahead(nigh_pool *p, const void *bytes, size_t count) {
-    if (!p) return;
-    p->next_bytes = bytes;
-    p->next_count = bytes ? count : 0;
+    nigh_pool_ahead_pieces(p, (nigh_pool_pieces){ bytes, LINE, nigh_max(1, count / LINE), count, count / LINE });
+}
+
+void nigh_pool_ahead_pieces(nigh_pool *p, nigh_pool_pieces next) {
+    if (p) p->next = next;
 }
 
 /* ---- workers ---- */
@@ -187,7 +201,7 @@ static void report_done(nigh_pool *p) {
 static void *worker_main(void *arg) {
     const start_arg start = *(start_arg *)arg;
     nigh_pool *p = start.pool;
-    ahead next = { NULL, NULL };
+    ahead next = { 0 };
     for (uint64_t seen = 0;;) {
         uint64_t ticket = wait_for_call(p, start.worker, seen, &next);
         seen = call_of(ticket);
@@ -346,7 +360,7 @@ static void run_together(nigh_pool *p, size_t threads) {
     open_call(p);
     take_chunks(p, 0, threads);
     close_call(p, threads);
-    p->next_bytes = NULL;
+    p->next.bytes = NULL;
     p->stats.calls++;
 }
 

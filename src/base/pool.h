@@ -21,9 +21,14 @@ size_t nigh_pool_size(const nigh_pool *p);      /* 1 for NULL */
 /* Calls fn until 0..count is done; returns when every part is. grain 0 counts as 1. */
 void nigh_pool_run(nigh_pool *p, nigh_pool_fn *fn, void *ud, size_t count, size_t grain);
 
-/* Says, before a call, what the call after it will read: whoever has to wait asks for the beginning of its share.
- * Only a hint; bytes may be NULL (nothing), and the memory may be gone by then. */
+/* What the call after the next one will read: `count` pieces of `piece` bytes, `per_row` of them side by side, the rows
+ * `stride` bytes apart. A thread's share begins with the piece of its first unit. */
+typedef struct { const void *bytes; size_t piece, per_row, stride, count; } nigh_pool_pieces;
+
+/* Says it before a call: whoever has to wait asks for the beginning of its share. Only a hint; bytes may be NULL
+ * (nothing), and the memory may be gone by then. */
 void nigh_pool_ahead(nigh_pool *p, const void *bytes, size_t count);
+void nigh_pool_ahead_pieces(nigh_pool *p, nigh_pool_pieces next);
 
 typedef struct {
     uint64_t calls;             /* that were split: each is one meeting of the threads */

@@ -175,6 +175,10 @@ void nigh_pool_ahead(nigh_pool *p, const void *bytes, size_t count) {   /* there
     (void)bytes;
     (void)count;
 }
+void nigh_pool_ahead_pieces(nigh_pool *p, nigh_pool_pieces next) {
+    (void)p;
+    (void)next;
+}
 
 /* ---- one call ---- */
 
@@ -254,6 +258,10 @@ void nigh_pool_ahead(nigh_pool *p, const void *bytes, size_t count) {
     (void)p;
     (void)bytes;
     (void)count;
+}
+void nigh_pool_ahead_pieces(nigh_pool *p, nigh_pool_pieces next) {
+    (void)p;
+    (void)next;
 }
 
 nigh_pool_stats nigh_pool_about(const nigh_pool *p) {

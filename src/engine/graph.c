@@ -188,8 +188,7 @@ void nigh_graph_linear(nigh_graph *g, const float *in, const nigh_linear *produc
 
 /* ---- the halves of a layer ---- */
 
-/* Names the weights of the step after the coming one: from the first byte of `first` to the end of `last`. */
-static void ahead(const nigh_graph *g, const nigh_mat *first, const nigh_mat *last) {
+void nigh_graph_ahead(const nigh_graph *g, const nigh_mat *first, const nigh_mat *last) {
     const uint8_t *end = last->data + groups_of(last) * last->group_bytes;
     if (g->count <= FEW_TOKENS && first->data && end > first->data)
         nigh_pool_ahead(g->pool, first->data, (size_t)(end - first->data));
@@ -199,12 +198,12 @@ void nigh_graph_qkv(nigh_graph *g, const nigh_layer *l, const float *in) {
     const nigh_linear qkv[] = { { &l->wq, l->bq, g->q, NULL },
                                 { &l->wk, l->bk, g->kk, NULL },
                                 { &l->wv, l->bv, g->v, NULL } };
-    ahead(g, &l->wo, &l->wo);
+    nigh_graph_attend_ahead(g, (uint32_t)(l - g->m->layers));
     nigh_graph_linear(g, in, qkv, NIGH_COUNT(qkv));
 }
 
 void nigh_graph_wo(nigh_graph *g, const nigh_layer *l, float *residual) {
-    ahead(g, l->gate.data ? &l->gate : &l->up, &l->up);
+    nigh_graph_ahead(g, l->gate.data ? &l->gate : &l->up, &l->up);
     nigh_graph_linear(g, g->att, &(nigh_linear){ &l->wo, l->bo, g->y, residual }, 1);
 }
 
@@ -241,7 +240,7 @@ void nigh_graph_gate_up(nigh_graph *g, const nigh_layer *l, const float *in, nig
     j.wide.cols = j.ffn;
     j.wide.count = g->count;
     round_input(g, &j.j, in, g->count);
-    ahead(g, &l->down, &l->down);
+    nigh_graph_ahead(g, &l->down, &l->down);
     nigh_pool_run(g->pool, gate_units, &j, units, grain_of(g, g->count, units, 4 * l->up.group_bytes, 2));
 }
 
@@ -253,7 +252,7 @@ void nigh_graph_down(nigh_graph *g, const nigh_layer *l, float *residual) {
     j.acts.x = g->gate;
     j.acts.cols = l->down.cols;
     j.acts.count = g->count;
-    if (next < g->m->layers + g->m->h.layers) ahead(g, &next->wq, &next->wv);
-    else ahead(g, &g->m->output, &g->m->output);
+    if (next < g->m->layers + g->m->h.layers) nigh_graph_ahead(g, &next->wq, &next->wv);
+    else nigh_graph_ahead(g, &g->m->output, &g->m->output);
     run_products(g, &j);
 }

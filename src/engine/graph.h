@@ -67,6 +67,11 @@ void nigh_graph_attend(nigh_graph *g, uint32_t layer_idx, uint32_t window);
 typedef enum { NIGH_ACT_SILU, NIGH_ACT_GELU } nigh_act;
 void nigh_graph_gelu(nigh_graph *g, float *x);                                              /* [T][ffn] */
 
+/* Names the weights of the step after the coming one, from the first byte of `first` to the end of `last`: who waits in
+ * between asks for them. And what the layer's attention reads first, or where that is little, what comes after it. */
+void nigh_graph_ahead(const nigh_graph *g, const nigh_mat *first, const nigh_mat *last);
+void nigh_graph_attend_ahead(const nigh_graph *g, uint32_t layer_idx);
+
 /* What most families share. Each is one meeting of the threads (and, for many tokens, one more to round the input);
  * who has to wait asks for the weights of the next one. */
 void nigh_graph_qkv(nigh_graph *g, const nigh_layer *l, const float *in);          /* q, k, v = W in (+ bias)    */

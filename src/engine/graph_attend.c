@@ -3,8 +3,9 @@
  * Attention is cut into tiles: one key/value head with all query heads that share it, and some tokens. A tile goes
  * through the blocks of its cache in rising order, computes the part of each and folds it into the result, so that keys
  * and values are read once for the whole tile. Where there are too few tiles for the threads (one token of a model with
- * three key/value heads), the blocks of all tiles are handed out one by one; their parts are kept, and whoever computes
- * the last part of a tile folds them all, in the same order. The result is the same to the bit (kernel.h). */
+ * three key/value heads), the blocks of all tiles are handed out one by one, the heads of a block after each other as
+ * they lie in memory; their parts are kept, and whoever computes the last part of a tile folds them all, in the same
+ * order. The result is the same to the bit (kernel.h). Each kernel is told what its thread reads next. */
 #include <stdatomic.h>
 
 #include "engine/graph.h"
@@ -12,6 +13,7 @@
 
 enum {
     INLINE_FLOATS = 16384,          /* elementwise work up to this many values stays on the caller */
+    FEW_TOKENS = 8,                 /* up to here reading memory is what takes the time */
     TILE_QUERIES = 64,              /* queries that share one pass over keys and values */
     QUERIES_MAX = 128,              /* not less than NIGH_GROUP_MAX and TILE_QUERIES */
     SPLIT_TILES = 64,               /* more tiles than this are never split */
@@ -86,6 +88,8 @@ typedef struct {
     uint32_t begin[QUERIES_MAX], end[QUERIES_MAX], pos[QUERIES_MAX];
 } tile;
 
+enum { TILE_FLOATS = (sizeof(tile) + 63) / 64 * 16 };   /* what a tile takes in the graph's memory for parts */
+
 static size_t tiles_of(const attend_job *j, const nigh_span *s) {
     return (s->count + j->tile_tokens - 1) / j->tile_tokens * j->g->m->h.kv_heads;
 }
@@ -159,6 +163,7 @@ static void attend_tiles(void *ud, size_t worker, size_t begin, size_t end) {
         t.a.scratch = scratch;
         begin_tile(&t, state);
         for (size_t b = t.first_block; b < t.last_block; b++) {
+            t.a.next = b + 1 < t.last_block ? t.a.blocks + (b + 1) * t.a.block_stride : NULL;
             k->attend(&t.a, b, part);
             k->fold(&t.a, part, state);
         }
@@ -168,89 +173,134 @@ static void attend_tiles(void *ud, size_t worker, size_t begin, size_t end) {
 
 /* ---- blocks of a few tiles, in rounds: as many blocks as there is room for their parts ---- */
 
+/* Tiles that differ in the head alone stand together; a unit of work is one block of one of them, and of such a company
+ * the units go block by block, head by head. The memory of the graph's parts holds the tiles, their states, the parts.
+ */
 typedef struct {
-    attend_job j;
-    size_t tiles, first_block, blocks, part_floats, state_floats;
+    const nigh_graph *g;
+    tile *tiles;
+    float *states, *parts;
+    size_t count, heads, first_block, blocks, part_floats, state_floats;
     bool last;
     atomic_size_t done[SPLIT_TILES];            /* blocks of this round that are computed, by tile */
 } split_job;
 
-static float *state_of(const split_job *s, size_t tile_idx) { return s->j.g->parts + tile_idx * s->state_floats; }
-static float *part_of(const split_job *s, size_t tile_idx, size_t block_idx) {
-    return state_of(s, s->tiles) + (tile_idx * s->blocks + block_idx) * s->part_floats;
+typedef struct { size_t tile_idx, block_idx; } split_unit;
+
+static split_unit unit_of(const split_job *s, size_t n) {
+    size_t company = n / (s->heads * s->blocks), rest = n % (s->heads * s->blocks);
+    return (split_unit){ company * s->heads + rest % s->heads, rest / s->heads };
 }
 
 static bool has_block(const tile *t, size_t block) { return block >= t->first_block && block < t->last_block; }
 
-static void fold_round(const split_job *s, const tile *t, size_t tile_idx) {
-    const nigh_kernels *k = s->j.g->k;
+static float *state_of(const split_job *s, size_t tile_idx) { return s->states + tile_idx * s->state_floats; }
+static float *part_of(const split_job *s, split_unit u) {
+    return s->parts + (u.tile_idx * s->blocks + u.block_idx) * s->part_floats;
+}
+
+static const uint8_t *bytes_of(const split_job *s, size_t n) {
+    if (n >= s->count * s->blocks) return NULL;
+    split_unit u = unit_of(s, n);
+    const tile *t = &s->tiles[u.tile_idx];
+    size_t block = s->first_block + u.block_idx;
+    return has_block(t, block) ? t->a.blocks + block * t->a.block_stride : NULL;
+}
+
+static void fold_round(const split_job *s, size_t tile_idx) {
+    const nigh_kernels *k = s->g->k;
+    const tile *t = &s->tiles[tile_idx];
     for (size_t b = 0; b < s->blocks; b++)
-        if (has_block(t, s->first_block + b)) k->fold(&t->a, part_of(s, tile_idx, b), state_of(s, tile_idx));
+        if (has_block(t, s->first_block + b))
+            k->fold(&t->a, part_of(s, (split_unit){ tile_idx, b }), state_of(s, tile_idx));
     if (s->last) end_tile(k, t, state_of(s, tile_idx));
 }
 
 static void attend_blocks(void *ud, size_t worker, size_t begin, size_t end) {
     split_job *s = ud;
-    tile t;
-    while (begin < end) {
-        size_t tile_idx = begin / s->blocks, stop = nigh_min(end, (tile_idx + 1) * s->blocks), count = stop - begin;
-        find_tile(&t, &s->j, tile_idx);
-        t.a.scratch = s->j.g->scratch + worker * s->j.g->scratch_stride;
-        for (; begin < stop; begin++) {
-            size_t b = begin % s->blocks;
-            if (has_block(&t, s->first_block + b))
-                s->j.g->k->attend(&t.a, s->first_block + b, part_of(s, tile_idx, b));
+    for (size_t n = begin; n < end; n++) {
+        split_unit u = unit_of(s, n);
+        const tile *t = &s->tiles[u.tile_idx];
+        if (has_block(t, s->first_block + u.block_idx)) {
+            nigh_attn a = t->a;
+            a.next = bytes_of(s, n + 1);
+            a.scratch = s->g->scratch + worker * s->g->scratch_stride;
+            s->g->k->attend(&a, s->first_block + u.block_idx, part_of(s, u));
         }
-        if (atomic_fetch_add(&s->done[tile_idx], count) + count == s->blocks) fold_round(s, &t, tile_idx);
+        if (atomic_fetch_add(&s->done[u.tile_idx], 1) + 1 == s->blocks) fold_round(s, u.tile_idx);
     }
 }
 
-static void attend_split(const attend_job *j, size_t tiles, size_t threads) {
-    split_job s = { .j = *j, .tiles = tiles };
+static void attend_split(const attend_job *j, size_t tiles) {
+    split_job s = { .g = j->g, .count = tiles, .heads = j->g->m->h.kv_heads };
     size_t first = SIZE_MAX, last = 0;
-    tile t;
+    s.tiles = (tile *)(void *)j->g->parts;
     for (size_t n = 0; n < tiles; n++) {
-        find_tile(&t, j, n);
-        first = nigh_min(first, t.first_block);
-        last = nigh_max(last, t.last_block);
-        s.part_floats = nigh_max(s.part_floats, nigh_attn_part(t.a.count, t.a.head_dim));
-        s.state_floats = nigh_max(s.state_floats, 2 * nigh_attn_padded(t.a.count));
+        tile *t = &s.tiles[n];
+        find_tile(t, j, n);
+        first = nigh_min(first, t->first_block);
+        last = nigh_max(last, t->last_block);
+        s.part_floats = nigh_max(s.part_floats, nigh_attn_part(t->a.count, t->a.head_dim));
+        s.state_floats = nigh_max(s.state_floats, 2 * nigh_attn_padded(t->a.count));
     }
-    for (size_t n = 0; n < tiles; n++) {
-        find_tile(&t, j, n);
-        begin_tile(&t, state_of(&s, n));
-    }
-    size_t room = (NIGH_GRAPH_PARTS_FLOATS - tiles * s.state_floats) / (tiles * s.part_floats);
+    s.states = j->g->parts + tiles * TILE_FLOATS;
+    s.parts = s.states + tiles * s.state_floats;
+    for (size_t n = 0; n < tiles; n++) begin_tile(&s.tiles[n], state_of(&s, n));
+    size_t room = (size_t)(j->g->parts + NIGH_GRAPH_PARTS_FLOATS - s.parts) / (tiles * s.part_floats);
     for (s.first_block = first; s.first_block < last; s.first_block += s.blocks) {
         s.blocks = nigh_min(room, last - s.first_block);
         s.last = s.first_block + s.blocks == last;
         for (size_t n = 0; n < tiles; n++) atomic_store(&s.done[n], 0);
-        nigh_pool_run(j->g->pool, attend_blocks, &s, tiles * s.blocks, nigh_max(1, tiles * s.blocks / (8 * threads)));
+        nigh_pool_run(j->g->pool, attend_blocks, &s, tiles * s.blocks, 1);
     }
 }
 
-/* Tiles that are too few to keep the threads busy are split, if there is room for the parts of some blocks. */
-static bool worth_a_split(const nigh_graph *g, size_t tiles, size_t threads, uint32_t keys) {
-    size_t queries = nigh_max(g->m->h.heads / g->m->h.kv_heads, TILE_QUERIES);
-    size_t floats = nigh_attn_part(queries, g->m->h.head_dim) + 2 * nigh_attn_padded(queries);
-    return g->parts && tiles < 4 * threads && tiles <= SPLIT_TILES && keys > NIGH_KV_BLOCK
-           && tiles * floats <= NIGH_GRAPH_PARTS_FLOATS / 8;
+/* How the batch is cut. Tiles that are too few to keep the threads busy are split, if there is room for the parts of
+ * some blocks. */
+typedef struct { size_t tiles, tile_tokens, work; bool split; } attend_plan;
+
+static attend_plan plan_of(const nigh_graph *g) {
+    size_t heads = g->m->h.kv_heads, group = g->m->h.heads / heads, threads = nigh_pool_size(g->pool), keys = 0;
+    size_t queries = nigh_max(group, TILE_QUERIES);
+    size_t floats = TILE_FLOATS + nigh_attn_part(queries, g->m->h.head_dim) + 2 * nigh_attn_padded(queries);
+    attend_plan p = { .tile_tokens = nigh_max(1, TILE_QUERIES / group) };
+    for (size_t i = 0; i < g->span_count; i++) {
+        const nigh_span *s = &g->spans[i];
+        p.tiles += (s->count + p.tile_tokens - 1) / p.tile_tokens * heads;
+        keys = nigh_max(keys, s->pos + s->count);
+        p.work += (size_t)(s->pos + s->count) * s->count * g->m->h.q_dim;
+    }
+    p.split = g->parts && p.tiles <= 8 * threads && p.tiles <= SPLIT_TILES && keys > NIGH_KV_BLOCK
+              && p.tiles * floats <= NIGH_GRAPH_PARTS_FLOATS / 8;
+    return p;
+}
+
+void nigh_graph_attend_ahead(const nigh_graph *g, uint32_t layer_idx) {
+    const nigh_layer *l = &g->m->layers[layer_idx];
+    const nigh_session *s = g->spans[0].session;
+    size_t heads = g->m->h.kv_heads;
+    if (g->count > FEW_TOKENS || g->span_count > 1 || g->m->h.window || !plan_of(g).split) {
+        nigh_graph_ahead(g, &l->wo, &l->wo);
+        return;
+    }
+    size_t blocks = (g->spans[0].pos + g->spans[0].count + NIGH_KV_BLOCK - 1) / NIGH_KV_BLOCK;
+    nigh_pool_ahead_pieces(g->pool, (nigh_pool_pieces){ .bytes = nigh_session_head(s, layer_idx, 0),
+                                                        .piece = s->head_bytes, .per_row = heads,
+                                                        .stride = s->block_bytes, .count = blocks * heads });
 }
 
 void nigh_graph_attend(nigh_graph *g, uint32_t layer_idx, uint32_t window) {
-    attend_job j = { .g = g, .layer_idx = layer_idx, .window = window };
-    size_t tiles = 0, work = 0, group = g->m->h.heads / g->m->h.kv_heads, threads = nigh_pool_size(g->pool);
-    uint32_t keys = 0;
-    j.tile_tokens = nigh_max(1, TILE_QUERIES / group);
-    for (size_t i = 0; i < g->span_count; i++) {
-        const nigh_span *s = &g->spans[i];
-        tiles += tiles_of(&j, s);
-        keys = (uint32_t)nigh_max(keys, s->pos + s->count);
-        work += (size_t)(s->pos + s->count) * s->count;
+    attend_plan p = plan_of(g);
+    const nigh_layer *l = &g->m->layers[layer_idx];
+    attend_job j = { .g = g, .layer_idx = layer_idx, .window = window, .tile_tokens = p.tile_tokens };
+    if (p.work <= INLINE_FLOATS) {
+        attend_tiles(&j, 0, 0, p.tiles);
+    } else if (p.split) {
+        nigh_graph_ahead(g, &l->wo, &l->wo);
+        attend_split(&j, p.tiles);
+    } else {
+        nigh_pool_run(g->pool, attend_tiles, &j, p.tiles, 1);
     }
-    if (work * g->m->h.q_dim <= INLINE_FLOATS) attend_tiles(&j, 0, 0, tiles);
-    else if (worth_a_split(g, tiles, threads, keys)) attend_split(&j, tiles, threads);
-    else nigh_pool_run(g->pool, attend_tiles, &j, tiles, 1);
 }
 
 size_t nigh_graph_scratch_floats(const nigh_model *m) {

@@ -89,6 +89,7 @@ typedef struct {
     nigh_type type;                 /* of the cache: F32, F16 or Q8_0                                */
     const uint8_t *blocks;          /* block 0 of this head, 64-byte aligned                         */
     size_t block_stride;            /* bytes from one block to the next, a multiple of 64            */
+    const uint8_t *next;            /* the block that will be read after this one; NULL: not known   */
     float *scratch;                 /* nigh_attn_scratch(count, head_dim) floats, 64-byte aligned    */
 } nigh_attn;
 

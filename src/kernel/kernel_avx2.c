@@ -62,8 +62,8 @@ static inline float v16_sum(v16 v) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
-enum { LANES_TOKENS = 4, LANES_KEYS = 2, LANES_VALUES = 2, LANES_DIRECT = 4, LANES_FETCH = 2 };
-#define LANES_QUERIES 2
+enum { LANES_TOKENS = 4, LANES_KEYS = 1, LANES_VALUES = 1, LANES_WIDE = 4, LANES_DIRECT = 4, LANES_FETCH = 2 };
+#define LANES_QUERIES 4
 #include "kernel/kernel_lanes.h"
 
 enum { TILE = 4, AHEAD_BYTES = 6144 };

@@ -55,7 +55,7 @@ static inline float v16_sum(v16 v) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
-enum { LANES_TOKENS = 16, LANES_KEYS = 4, LANES_VALUES = 4, LANES_DIRECT = 8, LANES_FETCH = 2 };
+enum { LANES_TOKENS = 16, LANES_KEYS = 4, LANES_VALUES = 4, LANES_WIDE = 8, LANES_DIRECT = 8, LANES_FETCH = 2 };
 #define LANES_QUERIES 4
 #include "kernel/kernel_lanes.h"
 #include "kernel/kernel_planes.h"

@@ -15,7 +15,8 @@
  *     LANES_QUERIES   queries of attention that share keys and values in registers (1..4)
  *     LANES_KEYS      groups of 16 keys that are multiplied at once (1..4)
  *     LANES_VALUES    groups of 16 values of the head that are added up at once (1..4)
- *     LANES_DIRECT    queries up to which keys and values are not unpacked to f32 first
+ *     LANES_WIDE      queries that share half as many keys and values in registers (LANES_QUERIES or 8)
+ *     LANES_DIRECT    queries up to which keys and values are not unpacked to f32 first (at most LANES_WIDE pays)
  *     LANES_FETCH     third argument of __builtin_prefetch for keys and values: 3 the first cache, 2 the second
  *
  * A lane is always one output of its own: a weight row, a key, or one value of the head. Each adds its terms in
@@ -87,7 +88,8 @@ enum { KEY_GROUPS = NIGH_KV_BLOCK / 16 };
 typedef struct {
     const nigh_attn *a;
     const uint8_t *k, *v;
-    const uint8_t *next;                /* keys that the first run asks for; NULL: nothing is asked for */
+    const uint8_t *next;                /* keys that are asked for while values are added up, or NULL */
+    bool asks;                          /* for the values, while scores are computed */
     size_t base, first;                 /* position of key 0 of the block; the first query of the run */
     float *part;
 } query_tile;
@@ -122,35 +124,41 @@ ALWAYS v16 load_value(nigh_type type, const uint8_t *v, size_t dims, size_t key,
     return load_stored(type, v, key * dims + d, scale);
 }
 
-/* Asks for bytes begin..end-1 of what comes next. One token waits for memory: while its scores are computed, the values
- * are fetched, and while those are added up, the keys of the next block. */
-ALWAYS void ask_for(const uint8_t *p, size_t begin, size_t end) {
-    for (size_t at = nigh_round_up(begin, 64); at < end; at += 64) __builtin_prefetch(p + at, 0, LANES_FETCH);
+/* Asks for bytes of what comes next. One token waits for memory: while its scores are computed, the values are fetched,
+ * and while those are added up, the keys of the next block; the first run of queries asks. */
+ALWAYS void ask_for(const uint8_t *p, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, LANES_FETCH);
+}
+ALWAYS void ask_for_scales(const uint8_t *half, size_t dims) {
+    if (half) ask_for(half + NIGH_KV_BLOCK * dims, NIGH_KV_BLOCK * (dims / NIGH_KV_SPAN) * sizeof(float));
 }
 
 /* Scores of `queries` queries with `groups` groups of 16 keys from group `at` on. */
 ALWAYS void score_groups(nigh_type type, const query_tile *t, size_t queries, size_t at, size_t groups) {
     size_t dims = t->a->head_dim, span = type == NIGH_TYPE_Q8_0 ? NIGH_KV_SPAN : dims;
+    size_t bytes = 16 * nigh_kv_value_bytes(type);
     const float *const *q = t->a->q + t->first;
-    size_t step = nigh_kv_half_bytes(type, dims) / (KEY_GROUPS * dims);
-    UNSET v16 acc[4][LANES_KEYS];
-    for (size_t i = 0; i < queries; i++)
-        for (size_t g = 0; g < groups; g++) acc[i][g] = v16_zero();
+    const uint8_t *ask = t->asks && t->first == 0 ? t->v + at * dims * bytes : NULL;
+    UNSET v16 acc[LANES_WIDE][LANES_KEYS];
+    UNROLL for (size_t i = 0; i < queries; i++)
+        UNROLL for (size_t g = 0; g < groups; g++) acc[i][g] = v16_zero();
     for (size_t first = 0; first < dims; first += span) {
         UNSET v16 scale[LANES_KEYS], key[LANES_KEYS];
-        for (size_t g = 0; g < groups; g++)
+        UNROLL for (size_t g = 0; g < groups; g++)
             scale[g] = type == NIGH_TYPE_Q8_0 ? v16_load(scales_in(t->k, dims) + ((at + g) * dims + first) / 2)
                                               : v16_zero();
         for (size_t d = first; d < first + span; d++) {
-            for (size_t g = 0; g < groups; g++) key[g] = load_stored(type, t->k, ((at + g) * dims + d) * 16, scale[g]);
-            if (t->next && t->first == 0)
-                ask_for(t->v, (at * dims + d * groups) * step, (at * dims + (d + 1) * groups) * step);
-            for (size_t i = 0; i < queries; i++)
-                for (size_t g = 0; g < groups; g++) acc[i][g] = v16_add(acc[i][g], v16_mul(v16_set1(q[i][d]), key[g]));
+            UNROLL for (size_t g = 0; g < groups; g++)
+                key[g] = load_stored(type, t->k, ((at + g) * dims + d) * 16, scale[g]);
+            if (ask) ask_for(ask + d * groups * bytes, groups * bytes);
+            UNROLL for (size_t i = 0; i < queries; i++) {
+                v16 by = v16_set1(q[i][d]);
+                UNROLL for (size_t g = 0; g < groups; g++) acc[i][g] = v16_add(acc[i][g], v16_mul(by, key[g]));
+            }
         }
     }
-    for (size_t i = 0; i < queries; i++)
-        for (size_t g = 0; g < groups; g++) v16_store(weights_at(t, i) + (at + g) * 16, acc[i][g]);
+    UNROLL for (size_t i = 0; i < queries; i++)
+        UNROLL for (size_t g = 0; g < groups; g++) v16_store(weights_at(t, i) + (at + g) * 16, acc[i][g]);
 }
 
 /* nigh_weightf of 16 values. */
@@ -204,7 +212,7 @@ ALWAYS void weigh_keys(const query_tile *t, size_t i) {
         v16_sum(v16_add(v16_add(v16_add(x[0], x[1]), x[2]), x[3]));
 }
 
-ALWAYS void score_tile(nigh_type type, const query_tile *t, size_t queries) {
+ALWAYS void score_tile(nigh_type type, const query_tile *t, size_t queries, size_t groups) {
     size_t lo = NIGH_KV_BLOCK, hi = 0;
     for (size_t i = 0; i < queries; i++) {
         if (low_of(t, i) >= high_of(t, i)) continue;
@@ -212,7 +220,7 @@ ALWAYS void score_tile(nigh_type type, const query_tile *t, size_t queries) {
         hi = nigh_max(hi, high_of(t, i));
     }
     size_t at = lo / 16, last = (hi + 15) / 16;
-    for (; at + LANES_KEYS <= last; at += LANES_KEYS) score_groups(type, t, queries, at, LANES_KEYS);
+    for (; at + groups <= last; at += groups) score_groups(type, t, queries, at, groups);
     for (; at < last; at++) score_groups(type, t, queries, at, 1);
     for (size_t i = 0; i < queries; i++)
         if (low_of(t, i) < high_of(t, i)) weigh_keys(t, i);
@@ -221,29 +229,29 @@ ALWAYS void score_tile(nigh_type type, const query_tile *t, size_t queries) {
 /* row[i][d..] (from 0 when fresh) += weight * v for `chunks` * 16 values of the head and keys lo..hi-1. */
 ALWAYS void value_chunks(nigh_type type, const query_tile *t, size_t queries, size_t lo, size_t hi, size_t d,
                          size_t chunks, bool fresh) {
-    size_t dims = t->a->head_dim;
-    size_t step = nigh_kv_half_bytes(type, dims) / NIGH_KV_BLOCK;
+    size_t dims = t->a->head_dim, bytes = 16 * nigh_kv_value_bytes(type);
     const float *weight = weights_at(t, 0);
-    UNSET v16 acc[4][4];
-    for (size_t i = 0; i < queries; i++)
-        for (size_t c = 0; c < chunks; c++) acc[i][c] = fresh ? v16_zero() : v16_load(row_at(t, i) + d + 16 * c);
+    const uint8_t *ask = t->first == 0 ? t->next : NULL;
+    UNSET v16 acc[LANES_WIDE][LANES_VALUES];
+    UNROLL for (size_t i = 0; i < queries; i++)
+        UNROLL for (size_t c = 0; c < chunks; c++) acc[i][c] = fresh ? v16_zero() : v16_load(row_at(t, i) + d + 16 * c);
     for (size_t key = lo; key < hi; key++) {
-        UNSET v16 value[4];
-        for (size_t c = 0; c < chunks; c++) value[c] = load_value(type, t->v, dims, key, d + 16 * c);
-        if (t->next && t->first == 0 && d == 0) ask_for(t->next, key * step, (key + 1) * step);
-        for (size_t i = 0; i < queries; i++) {
+        UNSET v16 value[LANES_VALUES];
+        UNROLL for (size_t c = 0; c < chunks; c++) value[c] = load_value(type, t->v, dims, key, d + 16 * c);
+        if (ask) ask_for(ask + (key * dims + d) / 16 * bytes, chunks * bytes);
+        UNROLL for (size_t i = 0; i < queries; i++) {
             v16 by = v16_set1(weight[i * NIGH_KV_BLOCK + key]);
-            for (size_t c = 0; c < chunks; c++) acc[i][c] = v16_add(acc[i][c], v16_mul(by, value[c]));
+            UNROLL for (size_t c = 0; c < chunks; c++) acc[i][c] = v16_add(acc[i][c], v16_mul(by, value[c]));
         }
     }
-    for (size_t i = 0; i < queries; i++)
-        for (size_t c = 0; c < chunks; c++) v16_store(row_at(t, i) + d + 16 * c, acc[i][c]);
+    UNROLL for (size_t i = 0; i < queries; i++)
+        UNROLL for (size_t c = 0; c < chunks; c++) v16_store(row_at(t, i) + d + 16 * c, acc[i][c]);
 }
 
-ALWAYS void value_keys(nigh_type type, const query_tile *t, size_t queries, size_t lo, size_t hi, bool fresh) {
+ALWAYS void value_keys(nigh_type type, const query_tile *t, size_t queries, size_t chunks, size_t lo, size_t hi,
+                       bool fresh) {
     size_t d = 0, dims = t->a->head_dim;
-    for (; d + 16 * LANES_VALUES <= dims; d += 16 * LANES_VALUES)
-        value_chunks(type, t, queries, lo, hi, d, LANES_VALUES, fresh);
+    for (; d + 16 * chunks <= dims; d += 16 * chunks) value_chunks(type, t, queries, lo, hi, d, chunks, fresh);
     for (; d + 16 <= dims; d += 16) value_chunks(type, t, queries, lo, hi, d, 1, fresh);
     if (d == dims) return;
     const uint8_t *block = t->v - nigh_kv_half_bytes(type, dims);
@@ -258,7 +266,7 @@ ALWAYS void value_keys(nigh_type type, const query_tile *t, size_t queries, size
 
 /* Keys that all queries of the tile see are added together; those before and after, query by query. A key that a query
  * does not see may hold anything, a NaN too, so it is never multiplied by 0. */
-ALWAYS void value_tile(nigh_type type, const query_tile *t, size_t queries) {
+ALWAYS void value_tile(nigh_type type, const query_tile *t, size_t queries, size_t chunks) {
     size_t lo = low_of(t, 0), hi = high_of(t, 0), least = lo, most = hi;
     for (size_t i = 1; i < queries; i++) {
         lo = nigh_max(lo, low_of(t, i));
@@ -271,27 +279,41 @@ ALWAYS void value_tile(nigh_type type, const query_tile *t, size_t queries) {
     for (size_t i = 0; before && i < queries; i++) {
         query_tile one = *t;
         one.first += i;
-        value_keys(type, &one, 1, low_of(t, i), nigh_min(lo, high_of(t, i)), true);
+        value_keys(type, &one, 1, LANES_VALUES, low_of(t, i), nigh_min(lo, high_of(t, i)), true);
     }
-    if (before) value_keys(type, t, queries, lo, hi, false);
-    else value_keys(type, t, queries, lo, hi, true);
+    if (before) value_keys(type, t, queries, chunks, lo, hi, false);
+    else value_keys(type, t, queries, chunks, lo, hi, true);
     for (size_t i = 0; most > hi && i < queries; i++) {
         query_tile one = *t;
         one.first += i;
-        value_keys(type, &one, 1, nigh_max(hi, low_of(t, i)), high_of(t, i), false);
+        value_keys(type, &one, 1, LANES_VALUES, nigh_max(hi, low_of(t, i)), high_of(t, i), false);
     }
 }
 
+ALWAYS void run_scores(nigh_type type, const query_tile *t, size_t queries) {
+    score_tile(type, t, queries, queries > LANES_QUERIES ? (LANES_KEYS + 1) / 2 : LANES_KEYS);
+}
+ALWAYS void run_values(nigh_type type, const query_tile *t, size_t queries) {
+    value_tile(type, t, queries, queries > LANES_QUERIES ? (LANES_VALUES + 1) / 2 : LANES_VALUES);
+}
+
+/* All queries in runs: of LANES_QUERIES, and what is left over at the end. Where they are read from the cache itself, 5
+ * to LANES_WIDE of them are one run of half as many keys, so that each key and value is converted once. */
 ALWAYS void attend_type(nigh_type type, query_tile t) {
-    size_t count = t.a->count, rest = count % LANES_QUERIES;
-    for (t.first = 0; t.first + LANES_QUERIES <= count; t.first += LANES_QUERIES) score_tile(type, &t, LANES_QUERIES);
-    if (rest == 1) score_tile(type, &t, 1);
-    if (LANES_QUERIES > 2 && rest == 2) score_tile(type, &t, 2);
-    if (LANES_QUERIES > 3 && rest == 3) score_tile(type, &t, 3);
-    for (t.first = 0; t.first + LANES_QUERIES <= count; t.first += LANES_QUERIES) value_tile(type, &t, LANES_QUERIES);
-    if (rest == 1) value_tile(type, &t, 1);
-    if (LANES_QUERIES > 2 && rest == 2) value_tile(type, &t, 2);
-    if (LANES_QUERIES > 3 && rest == 3) value_tile(type, &t, 3);
+    size_t count = t.a->count, rest = count % LANES_QUERIES, whole = count - rest;
+    if (type != NIGH_TYPE_F32 && LANES_WIDE > LANES_QUERIES && count > LANES_QUERIES) {
+#define RUN(n) case n: if (n <= LANES_WIDE) { run_scores(type, &t, n); run_values(type, &t, n); } return;
+        switch (count) { RUN(5) RUN(6) RUN(7) RUN(8) default: break; }
+#undef RUN
+    }
+    for (t.first = 0; t.first < whole; t.first += LANES_QUERIES) run_scores(type, &t, LANES_QUERIES);
+    if (rest == 1) run_scores(type, &t, 1);
+    if (LANES_QUERIES > 2 && rest == 2) run_scores(type, &t, 2);
+    if (LANES_QUERIES > 3 && rest == 3) run_scores(type, &t, 3);
+    for (t.first = 0; t.first < whole; t.first += LANES_QUERIES) run_values(type, &t, LANES_QUERIES);
+    if (rest == 1) run_values(type, &t, 1);
+    if (LANES_QUERIES > 2 && rest == 2) run_values(type, &t, 2);
+    if (LANES_QUERIES > 3 && rest == 3) run_values(type, &t, 3);
 }
 
 /* The keys lo..hi-1 of a block as f32, in the scratch. */
@@ -317,13 +339,18 @@ ALWAYS void unpack(nigh_type type, query_tile *t, size_t lo, size_t hi) {
 static void attend_f32(query_tile t) { attend_type(NIGH_TYPE_F32, t); }
 
 static void attend_f16(query_tile t, size_t lo, size_t hi) {
-    if (t.a->count <= LANES_DIRECT) { attend_type(NIGH_TYPE_F16, t); return; }
+    if (t.asks) { attend_type(NIGH_TYPE_F16, t); return; }
     unpack(NIGH_TYPE_F16, &t, lo, hi);
     attend_f32(t);
 }
 
 static void attend_q8_0(query_tile t, size_t lo, size_t hi) {
-    if (t.a->count <= LANES_DIRECT) { attend_type(NIGH_TYPE_Q8_0, t); return; }
+    if (t.asks) {
+        ask_for_scales(t.v, t.a->head_dim);
+        ask_for_scales(t.next, t.a->head_dim);
+        attend_type(NIGH_TYPE_Q8_0, t);
+        return;
+    }
     unpack(NIGH_TYPE_Q8_0, &t, lo, hi);
     attend_f32(t);
 }
@@ -331,8 +358,9 @@ static void attend_q8_0(query_tile t, size_t lo, size_t hi) {
 static void lanes_attend(const nigh_attn *a, size_t block, float *part) {
     size_t padded = nigh_attn_padded(a->count), lo = NIGH_KV_BLOCK, hi = 0;
     const uint8_t *k = a->blocks + block * a->block_stride;
-    const uint8_t *next = a->count <= LANES_DIRECT ? k + a->block_stride : NULL;
-    query_tile t = { a, k, k + nigh_kv_half_bytes(a->type, a->head_dim), next, block * NIGH_KV_BLOCK, 0, part };
+    bool direct = a->count <= LANES_DIRECT;
+    query_tile t = { .a = a, .k = k, .v = k + nigh_kv_half_bytes(a->type, a->head_dim), .next = direct ? a->next : NULL,
+                     .asks = direct, .base = block * NIGH_KV_BLOCK, .part = part };
     for (size_t i = 0; i < padded; i++) part[i] = -__builtin_inff();
     memset(part + padded, 0, padded * sizeof *part);
     for (size_t i = 0; i < a->count; i++) {

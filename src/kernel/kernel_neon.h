@@ -95,7 +95,7 @@ static inline float v16_sum(v16 v) {
     return vgetq_lane_f32(vaddq_f32(a, vextq_f32(a, a, 1)), 0);
 }
 
-enum { LANES_TOKENS = 4, LANES_KEYS = 1, LANES_VALUES = 1, LANES_DIRECT = 4, LANES_FETCH = 2 };
+enum { LANES_TOKENS = 4, LANES_KEYS = 1, LANES_VALUES = 1, LANES_WIDE = 4, LANES_DIRECT = 4, LANES_FETCH = 2 };
 #define LANES_QUERIES 4
 #include "kernel/kernel_lanes.h"
 

@@ -80,7 +80,7 @@ static inline float v16_sum(v16 v) {
     return wasm_f32x4_extract_lane(wasm_f32x4_add(a, wasm_i32x4_shuffle(a, a, 1, 1, 1, 1)), 0);
 }
 
-enum { LANES_TOKENS = 2, LANES_KEYS = 1, LANES_VALUES = 1, LANES_DIRECT = 2, LANES_FETCH = 2 };
+enum { LANES_TOKENS = 2, LANES_KEYS = 1, LANES_VALUES = 1, LANES_WIDE = 2, LANES_DIRECT = 2, LANES_FETCH = 2 };
 #define LANES_QUERIES 2
 #include "kernel/kernel_lanes.h"
 
