@@ -52,22 +52,25 @@ NIGH_API const nigh_model_info *nigh_model_about(const nigh_model *m);
 NIGH_API const nigh_tokenizer *nigh_model_tokenizer(const nigh_model *m);
 
 /* ---- a model from pieces, where a file cannot be mapped ----
- * In this order: new with the first bytes of the file; next and feed until next says that nothing is wanted; end.
- * What is wanted are the vectors first, then the matrices, each forward; the whole file is never in memory. */
+ * In this order: new with the first bytes of the file; take; next and feed until next says that nothing is wanted; end.
+ * What is wanted goes once forward through the file, as it comes from a line; the whole is never in memory. */
 typedef struct nigh_loading nigh_loading;
 /* head: the first bytes of a file of file_bytes; kept until the loading is over. Takes memory for the vocabulary only.
  * Fails as nigh_model_open, and with ERANGE when the file's keys and tensors do not end inside head: try
  * again with more. */
 NIGH_API NIGH_CHECK nigh_status nigh_loading_new(nigh_loading **out, nigh_str head, uint64_t file_bytes,
                                                  nigh_model_opts o, nigh_err *err);
-/* Memory that it will take from here on, in bytes. Show it before it is taken: the first feed takes it. */
+/* Memory that it will take from here on, in bytes. Show it before it is taken. */
 NIGH_API uint64_t nigh_loading_bytes(const nigh_loading *l);
+/* Takes that memory. Fails: ENOMEM (and how much was wanted); after a failure only free is allowed. */
+NIGH_API NIGH_CHECK nigh_status nigh_loading_take(nigh_loading *l, nigh_err *err);
 /* Which bytes of the file are wanted next: at most `most` of them, or one vector or one group of rows if that is more.
  * False: there is nothing more to feed. */
 NIGH_API bool nigh_loading_next(nigh_loading *l, size_t most, uint64_t *at, size_t *bytes);
-/* Takes what the last next asked for; borrowed. Fails: EDATA, ENOMEM; after a failure only free is allowed. */
+/* Takes what the last next asked for; borrowed. Fails: EINVAL, when nothing was. */
 NIGH_API NIGH_CHECK nigh_status nigh_loading_feed(nigh_loading *l, const uint8_t *bytes, nigh_err *err);
-/* Gives the model and frees the loading. Fails with EINVAL when something is still wanted (and frees nothing). */
+/* Gives the model and frees the loading. Fails with EINVAL when something is still wanted, with EDATA for rotation
+ * factors that are none (and frees nothing). */
 NIGH_API NIGH_CHECK nigh_status nigh_loading_end(nigh_model **out, nigh_loading *l, nigh_err *err);
 NIGH_API void nigh_loading_free(nigh_loading *l);   /* gives up; accepts NULL */
 

@@ -90,7 +90,8 @@ NIGH_CHECK nigh_status nigh_hparams_read(nigh_model *m, const nigh_gguf *g, nigh
 NIGH_CHECK nigh_status nigh_rope_init(nigh_model *m, const nigh_gguf *g, nigh_err *err);
 /* Groups of 16 rows that are packed from a run of rows of the file: `at` is the offset of the first. */
 typedef struct { nigh_mat *mat; uint64_t at; size_t groups_before; } nigh_pack_job;
-typedef struct { nigh_pack_job *jobs; size_t count, groups; } nigh_pack_list;
+/* vectors: NULL, or [tensor_count], filled with the places of vectors whose data has not come yet. */
+typedef struct { nigh_pack_job *jobs; size_t count, groups; float **vectors; } nigh_pack_list;
 size_t nigh_pack_row_bytes(const nigh_pack_job *job);     /* of one row in the file */
 
 /* Something else to do while weights are packed, by one of the threads; when it fails, packing stops. */
@@ -101,8 +102,9 @@ NIGH_CHECK nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh
                                          nigh_err *err);
 /* The same in pieces. Measuring finds every tensor and sets m->weights_bytes; no tensor's data is read. */
 NIGH_CHECK nigh_status nigh_weights_measure(nigh_model *m, const nigh_gguf *g, nigh_err *err);
-/* Takes that memory and puts the vectors into it, whose data must be there. The matrices are left to the caller, who
- * packs the list (empty at first; to be freed by nigh_free(list->jobs), also after a failure). */
+/* Takes that memory and puts the vectors into it, whose data must be there unless list->vectors is to tell their
+ * places. The matrices are left to the caller, who packs the list (empty but for list->vectors at first; to be freed by
+ * nigh_free(list->jobs), also after a failure). */
 NIGH_CHECK nigh_status nigh_weights_place(nigh_model *m, const nigh_gguf *g, nigh_pack_list *list, nigh_err *err);
 /* Packs groups begin..end-1 of the list from bytes of the file, the first of which is at `bytes_at`. */
 void nigh_weights_pack(const nigh_pack_list *list, const uint8_t *bytes, uint64_t bytes_at, size_t begin, size_t end);

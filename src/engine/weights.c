@@ -121,7 +121,8 @@ static void bind_vec(loader *l, const char *name, const float **out, size_t coun
         return;
     }
     if (!take(l, count * sizeof(float), &data) || !l->placing) return;
-    nigh_dequantize(t->type, t->data, data, count);
+    if (l->list->vectors) l->list->vectors[t - l->g->tensors] = data;
+    else nigh_dequantize(t->type, t->data, data, count);
     *out = data;
 }
 

@@ -3,11 +3,13 @@
  *     memory      alloc free live_bytes memory_bytes
  *     results     result_ptr result_len error_code error_text
  *     threads     thread_begin thread_stack thread_tls thread_run thread_end       (the builds with threads)
- *     model       model_open, or load_begin load_bytes load_next load_at load_feed load_end load_free;
+ *     hash        hash_begin hash_add hash_end
+ *     model       model_open, or load_begin load_bytes load_take load_next load_at load_feed load_end load_free;
  *                 model_close model_about model_chat_template
  *     text        tokenize detokenize chat_tokens
  *     seats       seat_bytes seat_new seat_free seat_eval seat_logits seat_count seat_limit seat_truncate seat_embed
  *     generation  generate_begin generate_step generate_left generate_token cancel_flag
+ *                 generate_leave generate_join generate_drop
  *
  * A "seat" is one conversation with a model: a session, and the generation that is under way; a model may have many.
  * Pointers and handles are offsets into the module's memory (in JavaScript: `>>> 0`, they may lie above 2 GiB). What a
@@ -18,6 +20,7 @@
 #include "base/json.h"
 #include "base/os.h"
 #include "base/pool.h"
+#include "base/sha256.h"
 #include "engine/chat.h"
 #include "engine/generate.h"
 #include "engine/tokenizer.h"
@@ -77,6 +80,25 @@ EXPORT(error_code) int wasm_error_code(void) { return failure.code; }
 static void begin(void) {
     result.len = 0;
     failure = (nigh_err){ 0 };
+}
+
+/* ---- the hash of a file that comes in pieces ---- */
+
+static nigh_sha256 hash;
+
+EXPORT(hash_begin) void wasm_hash_begin(void) { nigh_sha256_init(&hash); }
+EXPORT(hash_add) void wasm_hash_add(const char *bytes, size_t count) {
+    nigh_sha256_add(&hash, (nigh_str){ bytes, count });
+}
+
+/* result: the SHA-256 of what was added, as 64 digits */
+EXPORT(hash_end) int wasm_hash_end(void) {
+    uint8_t digest[32];
+    char text[65];
+    begin();
+    nigh_sha256_end(&hash, digest);
+    nigh_sha256_hex(digest, text);
+    return status_of(nigh_buf_add(&result, nigh_str_of(text)));
 }
 
 /* ---- threads ---- */
@@ -149,11 +171,18 @@ EXPORT(load_begin) nigh_loading *wasm_load_begin(const char *head, size_t len, s
     return status_of(nigh_loading_new(&l, (nigh_str){ head, len }, file_bytes, model_opts(), &failure)) ? NULL : l;
 }
 
-/* Bytes of memory that the model takes with its first piece. */
+/* Bytes of memory that load_take takes. */
 EXPORT(load_bytes) size_t wasm_load_bytes(const nigh_loading *l) { return (size_t)nigh_loading_bytes(l); }
 
+/* Takes the memory of the model: before the first load_next. */
+EXPORT(load_take) int wasm_load_take(nigh_loading *l) {
+    begin();
+    return status_of(nigh_loading_take(l, &failure));
+}
+
 static uint64_t load_at;
-/* How many bytes of the file are wanted next, about `most` or fewer, from load_at on; 0: none, call load_end. */
+/* How many bytes of the file are wanted next, about `most` or fewer, from load_at on; 0: none, call load_end. May be
+ * asked again with another `most`. What is wanted goes once forward through the file. */
 EXPORT(load_next) size_t wasm_load_next(nigh_loading *l, size_t most) {
     size_t bytes;
     return nigh_loading_next(l, most, &load_at, &bytes) ? bytes : 0;
@@ -476,3 +505,40 @@ EXPORT(generate_left) size_t wasm_generate_left(const seat *s) { return s->promp
 
 /* The token of the last step that returned 0; -1: none, the prompt is being read. */
 EXPORT(generate_token) int32_t wasm_generate_token(const seat *s) { return s->pending; }
+
+/* What was begun on a seat, without the seat. */
+typedef struct { nigh_generation *generation; int32_t pending; } left_text;
+
+/* Takes the text that is under way off its seat, between two steps, so that another may have the seat. What comes
+ * back is for generate_join, or generate_drop. NULL: none is under way, its prompt is not read yet, or there is no
+ * memory. */
+EXPORT(generate_leave) left_text *wasm_generate_leave(seat *s) {
+    begin();
+    if (!s->generation || s->prompt_at < s->prompt.len || s->pending < 0) {
+        status_of(nigh_fail(&failure, NIGH_EINVAL, 0, "no text is under way here"));
+        return NULL;
+    }
+    left_text *t = nigh_alloc(1, sizeof *t);
+    if (!t) { status_of(NIGH_ENOMEM); return NULL; }
+    *t = (left_text){ s->generation, s->pending };
+    s->generation = NULL;
+    s->pending = -1;
+    return t;
+}
+
+/* Goes on with it on a seat that holds the prompt and all of the text's tokens but the last (generate_token). */
+EXPORT(generate_join) int wasm_generate_join(seat *s, left_text *t) {
+    begin();
+    if (want_rows(s, 1) != NIGH_OK) return status_of(NIGH_ENOMEM);
+    nigh_generation_free(s->generation);
+    s->generation = t->generation;
+    s->pending = t->pending;
+    s->prompt.len = s->prompt_at = 0;
+    nigh_free(t);
+    return NIGH_OK;
+}
+
+EXPORT(generate_drop) void wasm_generate_drop(left_text *t) {
+    if (t) nigh_generation_free(t->generation);
+    nigh_free(t);
+}

@@ -77,9 +77,11 @@ static void load_pieces(const uint8_t *data, size_t size) {
         status = nigh_loading_new(&l, head, size, (nigh_model_opts){ 0 }, NULL);
     }
     if (status != NIGH_OK) return;
-    uint64_t at;
+    uint64_t at, before = 0;
+    status = nigh_loading_take(l, NULL);
     for (size_t bytes; status == NIGH_OK && nigh_loading_next(l, 64, &at, &bytes);) {
-        REQUIRE(nigh_span_fits(at, bytes, size));
+        REQUIRE(nigh_span_fits(at, bytes, size) && at >= before);
+        before = at;
         status = nigh_loading_feed(l, data + at, NULL);
     }
     if (status == NIGH_OK) status = nigh_loading_end(&m, l, NULL);

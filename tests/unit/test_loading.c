@@ -54,8 +54,13 @@ static void test_same_weights(void) {
         CHECK(told >= whole->weights_bytes && told < whole->weights_bytes + (1 << 20));
         CHECK(nigh_loading_end(&m, l, &err) == NIGH_EINVAL);
         CHECK(nigh_loading_feed(l, (const uint8_t *)file.ptr, &err) == NIGH_EINVAL);
+        CHECK(!nigh_loading_next(l, 1, &at, &bytes) && nigh_loading_take(l, &err) == NIGH_OK);
+        CHECK(nigh_loading_take(l, &err) == NIGH_EINVAL);
+        uint64_t before_at = 0;
         while (nigh_loading_next(l, pieces[i], &at, &bytes)) {
             CHECK(at >= head / 4 && bytes > 0 && nigh_span_fits(at, bytes, file.len));
+            CHECK_MSG(at >= before_at, "at %zu after %zu: not forward", (size_t)at, (size_t)before_at);
+            before_at = at + bytes;
             most = nigh_max(most, bytes);
             uint8_t *copy = malloc(bytes);
             memcpy(copy, file.ptr + at, bytes);

@@ -69,6 +69,7 @@ export class Nigh {
       let piece = 0, room = 0;
       try {
         this.check(loading);
+        this.check(this.x.load_take(loading));
         for (let bytes; (bytes = this.x.load_next(loading, most) >>> 0) !== 0;) {
           if (bytes > room) { this.x.free(piece); piece = this.take(room = Math.max(bytes, most)); }
           read(this.x.load_at() >>> 0, this.bytes(piece, bytes));

@@ -2,6 +2,7 @@
 // every processor choice that the program has here. Ends with the counted line. Without build/nigh-simd.wasm or the
 // reference models the cases are skipped, and say so.
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -168,6 +169,68 @@ test('a step reads a piece of the prompt or makes a token; a flag stops it and i
   }
   equal(steps.slice(0, 4).join(), '100,60,20,0', 'tokens left to read');
   equal(ids.slice(0, expected.ids.length).join(), expected.ids.join(), 'ids');
+});
+
+test('a text leaves its seat for another and goes on as if nothing had happened', () => {
+  need(stories);
+  const nigh = fromFile(wasm), model = nigh.open(readFileSync(stories)), seat = nigh.seat(model), x = nigh.x;
+  const prompt = nigh.tokenize(model, 'Once upon a time', 1), options = { max_tokens: 40, temperature: 1, seed: 3, stop: ['zzz'] };
+  const alone = nigh.generate(nigh.seat(model), prompt, options), held = [...prompt];
+  const read = (from) => nigh.withIds(held.slice(from), (ptr, count) => nigh.check(x.seat_eval(seat, ptr, count, 0)));
+  equal(x.generate_leave(seat), 0, 'nothing to leave yet');
+  nigh.begin(seat, prompt, options);
+  equal(x.generate_leave(seat), 0, 'the prompt is not read yet');
+  let text = '', finish = 0;
+  for (let i = 0; finish === 0; i++) {
+    if (i % 7 === 3) {
+      const left = nigh.check(x.generate_leave(seat));
+      nigh.generate(seat, [5, 6, 7], { max_tokens: 5 });
+      x.seat_truncate(seat, 0);
+      read(0);
+      nigh.check(x.generate_join(seat, left));
+    }
+    finish = nigh.check(x.generate_step(seat));
+    text += nigh.text();
+    if (i > 0) held.push(alone.ids[i - 1]);
+  }
+  equal([text, finish].join(), [alone.text, alone.finish].join(), 'text and finish');
+  const before = x.live_bytes();
+  nigh.begin(seat, prompt, options);
+  for (let i = 0; i < 3; i++) nigh.check(x.generate_step(seat));
+  x.generate_drop(nigh.check(x.generate_leave(seat)));
+  if (x.live_bytes() > before) throw new Error('what was dropped is still there');
+});
+
+test('memory that is asked for is not taken, and what is taken is zero', () => {
+  const { x } = fromFile(wasm), bytes = (ptr, count) => new Uint8Array(x.memory.buffer, ptr >>> 0, count);
+  const live = x.live_bytes(), big = 50 << 20;
+  equal(x.room(big), 1, 'there is room');
+  equal(x.room(2 ** 32 - 1) | x.room(0xfff00000), 0, 'there is none');
+  equal(x.live_bytes(), live, 'nothing is taken');
+  const size = x.memory_bytes(), ptr = x.alloc(big - 1024);
+  equal(x.memory_bytes(), size, 'what was asked for is there');
+  const kept = [], seen = (p, n) => equal(bytes(p, n).findIndex((b) => b !== 0), -1, 'all zero');
+  seen(ptr, big - 1024);
+  x.free(ptr);
+  for (let i = 1; i < 200; i++) {
+    const n = (i * 7919) % 100000 + 1, p = x.alloc(n);
+    seen(p, n);
+    bytes(p, n).fill(0xff);
+    kept.push(p);
+    if (i % 3 === 0) x.free(kept.splice((i * 31) % kept.length, 1)[0]);
+  }
+  kept.forEach((p) => x.free(p));
+  equal(x.live_bytes(), live, 'live bytes');
+  equal(x.memory_bytes(), size, 'nothing grew');
+});
+
+test('SHA-256 in pieces', () => {
+  const nigh = fromFile(wasm), file = readFileSync(wasm);
+  nigh.x.hash_begin();
+  for (let at = 0; at < file.length; at += 100001)
+    nigh.with(file.subarray(at, at + 100001), (ptr, count) => nigh.x.hash_add(ptr, count));
+  nigh.check(nigh.x.hash_end());
+  equal(nigh.text(), createHash('sha256').update(file).digest('hex'), 'hash');
 });
 
 test('a conversation becomes ids', () => {

@@ -46,6 +46,109 @@ export async function runThread(m: ThreadMessage): Promise<void> {
   (x.thread_run as (i: number) => void)(m.i);
 }
 
+/** Beside the weights: the scratch of a pass, and a conversation. */
+const HEADROOM = 8 << 20;
+
+interface Exported {
+  begin(head: number, have: number): number; // 0: the head is too short
+  next(l: number, most: number): [bytes: number, at: number];
+  feed(l: number, ptr: number): void;
+  end(l: number): void;
+  free(l: number): void;
+}
+
+/**
+ * Takes a file as it comes, piece by piece and forward, and packs what it holds at once. What lies over the border of two
+ * pieces is put together; nothing else is copied.
+ */
+export class Loading {
+  #e: Engine;
+  #x: Exported;
+  #bytes: number;
+  #l = 0;
+  #at = 0; // of the file, what came so far
+  #head = 0;
+  #headBytes = 0;
+  #part = 0; // what is put together: its memory, its size there, what it is to be, what is there
+  #partRoom = 0;
+  #part0 = 0;
+  #partBytes = 0;
+
+  constructor(e: Engine, bytes: number, x: Exported) {
+    this.#e = e;
+    this.#bytes = bytes;
+    this.#x = x;
+  }
+
+  /** The next `bytes` of the file, which lie at ptr and may go afterwards. Fails: EDATA, ENOSUP, ENOMEM. */
+  push(ptr: number, bytes: number): void {
+    const from = this.#at;
+    this.#at += bytes;
+    if (this.#l) return this.#take(ptr, from, this.#at);
+    this.#keepHead(ptr, from, bytes);
+    this.#l = this.#x.begin(this.#head, this.#at);
+    if (this.#l) this.#take(this.#head, 0, this.#at);
+    else if (this.#at === this.#bytes) throw new NighError('EDATA', 'the file ends in the middle of its head');
+  }
+
+  #keepHead(ptr: number, from: number, bytes: number): void {
+    if (this.#at > this.#headBytes) {
+      const room = Math.min(Math.max(2 * this.#headBytes, this.#at), this.#bytes), more = this.#e.alloc(room);
+      if (from) this.#e.view(more, from).set(this.#e.view(this.#head, from));
+      this.#e.free(this.#head);
+      this.#head = more;
+      this.#headBytes = room;
+    }
+    this.#e.view(this.#head + from, bytes).set(this.#e.view(ptr, bytes));
+  }
+
+  /** Feeds what the bytes from..to of the file, which lie at ptr, complete. */
+  #take(ptr: number, from: number, to: number): void {
+    for (;;) {
+      if (this.#partBytes) {
+        const wanted = this.#partBytes - this.#part0, there = Math.min(wanted, to - from);
+        this.#e.view(this.#part + this.#part0, there).set(this.#e.view(ptr, there));
+        this.#part0 += there;
+        if (there < wanted) return;
+        this.#x.feed(this.#l, this.#part);
+        this.#partBytes = 0;
+      }
+      let [bytes, at] = this.#x.next(this.#l, MOST);
+      if (!bytes || at >= to) return;
+      if (at + bytes > to) [bytes, at] = this.#x.next(this.#l, to - at);
+      if (at < from) throw new NighError('EDATA', 'its tensors overlap');
+      if (at + bytes <= to) this.#x.feed(this.#l, ptr + (at - from));
+      else return this.#keepPart(ptr + (at - from), to - at, bytes);
+    }
+  }
+
+  #keepPart(ptr: number, there: number, bytes: number): void {
+    if (bytes > this.#partRoom) {
+      this.#e.free(this.#part);
+      this.#part = this.#e.alloc((this.#partRoom = bytes));
+    }
+    this.#e.view(this.#part, there).set(this.#e.view(ptr, there));
+    this.#part0 = there;
+    this.#partBytes = bytes;
+  }
+
+  /** Makes the model of it. Fails: EDATA when something has not come. */
+  end(): void {
+    this.#x.end(this.#l);
+    this.#l = 0;
+    this.free();
+  }
+
+  free(): void {
+    if (this.#l) this.#x.free(this.#l);
+    this.#e.free(this.#part);
+    this.#e.free(this.#head);
+    this.#l = this.#part = this.#head = 0;
+  }
+}
+
+const MOST = 1 << 20; // packed at once, so that messages are heard between
+
 export class Engine {
   readonly file: string;
   threads = 1;
@@ -146,17 +249,46 @@ export class Engine {
     return this.#with(new Uint8Array(Int32Array.from(ids).buffer), use);
   }
 
-  /** Takes the file that lies at ptr, and frees it. */
-  open(ptr: number, bytes: number): void {
-    try {
-      this.model = this.#check(this.#x.model_open!(ptr, bytes) >>> 0);
-    } finally {
-      this.free(ptr);
-    }
-    this.#check(this.#x.model_about!(this.model));
-    this.facts = JSON.parse(this.#text()) as ModelFacts;
-    this.#check(this.#x.model_chat_template!(this.model));
-    this.chatTemplate = this.#result().length > 0;
+  /** Is there so much memory? Asked for, not taken. Fails: ENOMEM. */
+  room(bytes: number): void {
+    if (bytes >= 2 ** 32 || !this.#x.room!(bytes)) throw new NighError('ENOMEM', `the browser does not give ${Math.ceil(bytes / 1e6)} MB of memory`);
+  }
+
+  /** SHA-256 of what comes in pieces. */
+  hashBegin(): void {
+    this.#x.hash_begin!();
+  }
+  hashAdd(ptr: number, bytes: number): void {
+    this.#x.hash_add!(ptr, bytes);
+  }
+  hashEnd(): string {
+    this.#check(this.#x.hash_end!());
+    return this.#text();
+  }
+
+  /** A model whose file comes in pieces, forward. */
+  loading(bytes: number): Loading {
+    const x = this.#x;
+    return new Loading(this, bytes, {
+      begin: (head, have) => {
+        const l = x.load_begin!(head, have, bytes) >>> 0;
+        if (!l && x.error_code!() === -3 && have < bytes) return 0;
+        this.#check(l);
+        this.room((x.load_bytes!(l) >>> 0) + HEADROOM);
+        this.#check(x.load_take!(l));
+        return l;
+      },
+      next: (l, most) => [x.load_next!(l, most) >>> 0, x.load_at!() >>> 0],
+      feed: (l, ptr) => void this.#check(x.load_feed!(l, ptr)),
+      end: (l) => {
+        this.model = this.#check(x.load_end!(l) >>> 0);
+        this.#check(x.model_about!(this.model));
+        this.facts = JSON.parse(this.#text()) as ModelFacts;
+        this.#check(x.model_chat_template!(this.model));
+        this.chatTemplate = this.#result().length > 0;
+      },
+      free: (l) => x.load_free!(l),
+    });
   }
 
   #ids(): number[] {
@@ -203,6 +335,17 @@ export class Engine {
   begin(seat: number, options: object, ids: number[]): void {
     const json = this.#encoder.encode(JSON.stringify(options));
     this.#with(json, (o) => this.#withIds(ids, (ptr) => this.#check(this.#x.generate_begin!(seat, o, json.length, ptr, ids.length))));
+  }
+
+  /** Takes the text that is under way off its seat, for join() or drop(). */
+  leave(seat: number): number {
+    return this.#check(this.#x.generate_leave!(seat) >>> 0);
+  }
+  join(seat: number, left: number): void {
+    this.#check(this.#x.generate_join!(seat, left));
+  }
+  drop(left: number): void {
+    this.#x.generate_drop!(left);
   }
 
   /** Products of a matrix of 8 bits for about `ms`: billions of operations a second, and bytes of weights a second. */

@@ -1,8 +1,10 @@
 // queue.ts - several requests over one engine: who may go on, one token or one piece of a prompt at a time.
 //
 // Each request is a generator that yields between two pieces of work. A request needs a seat (a conversation's memory);
-// it takes the free one that holds the longest beginning of its text already. The last seat that there is room for is
-// kept for requests of priority "now", so that a keystroke never waits for the end of a summary.
+// it takes the free one that holds the longest beginning of its text already. Where none is free, it takes the one of a
+// request of lower priority, which goes on later, on any seat, from where it was: its tokens are read again, which is
+// faster than writing them was, and no number changes. So a keystroke never waits for the end of a summary, also where
+// there is memory for one seat only.
 import type { Settings } from './backend.js';
 import type { Engine } from './engine.js';
 import { NighError, asError } from './status.js';
@@ -20,6 +22,8 @@ interface Seat {
 
 export interface Job {
   key: string;
+  /** Of two with the same key the later one counts. */
+  run: number;
   body: JobBody;
   settings?: Settings;
   priority: Priority;
@@ -32,6 +36,8 @@ export interface Job {
 interface Running extends Job {
   work: Generator<void, Result>;
   seat: Seat | null;
+  left: number; // what it had begun on a seat that was taken from it; 0: nothing
+  writing: boolean; // it has begun on its seat
   order: number;
   started: boolean;
 }
@@ -54,6 +60,8 @@ export class Queue {
   #wake: (() => void) | null = null;
   /** Called between two pieces of work. */
   between: () => void = () => {};
+  /** Called when the engine has failed in a way that leaves nothing to stand on. */
+  broken: () => void = () => {};
 
   constructor(engine: Engine, context: number) {
     this.#engine = engine;
@@ -83,9 +91,25 @@ export class Queue {
     }
   }
 
+  /** One pass, so that the browser begins to make fast code of the products before anybody waits for them. */
+  warm(): void {
+    const seat = this.#seats[0]!, { encoder } = this.#engine.facts;
+    try {
+      if (encoder) return;
+      this.#engine.eval(seat.at, [0]);
+      this.#engine.truncate(seat.at, 0);
+    } catch {
+      // the first request will say it
+    }
+  }
+
   add(job: Job): void {
-    if (this.#jobs.some((j) => j.key === job.key)) return;
-    const running: Running = { ...job, work: undefined as never, seat: null, order: this.#order++, started: false };
+    const same = this.#jobs.find((j) => j.key === job.key);
+    if (same && same.run >= job.run) return;
+    if (same) this.#end(same);
+    const running: Running = {
+      ...job, work: undefined as never, seat: null, left: 0, writing: false, order: this.#order++, started: false,
+    };
     running.work = this.#work(running);
     this.#jobs.push(running);
     if (!this.#turning) void this.#turn();
@@ -99,13 +123,15 @@ export class Queue {
   #end(j: Running): void {
     if (j.seat) j.seat.busy = false;
     j.seat = null;
+    if (j.left) this.#engine.drop(j.left);
+    j.left = 0;
     this.#jobs = this.#jobs.filter((one) => one !== j);
   }
 
   #chooseSeat(j: Running, ids: number[]): Seat | null {
     const busy = this.#seats.filter((s) => s.busy).length;
-    const most = j.priority === 'now' ? SEATS : SEATS - 1;
-    if (busy >= most) return null;
+    const most = j.priority === 'now' ? SEATS : SEATS - 1; // the last is kept for keystrokes
+    if (busy >= most) return this.#takeSeat(j);
     const free = this.#seats.filter((s) => !s.busy);
     let best: Seat | null = null;
     for (const s of free) if (!best || common(s.ids, ids) > common(best.ids, ids)) best = s;
@@ -115,12 +141,36 @@ export class Queue {
       this.#newSeat();
       best = this.#seats.find((s) => !s.busy && s.ids.length === 0) ?? best;
     }
-    if (best) best.busy = true;
+    if (!best) return this.#takeSeat(j);
+    best.busy = true;
     return best;
+  }
+
+  /** The seat of a request of lower priority; of several the lowest, and of these the one that came last. */
+  #takeSeat(j: Running): Seat | null {
+    let victim: Running | null = null;
+    for (const one of this.#jobs) {
+      if (!one.seat || RANK[one.priority] <= RANK[j.priority]) continue;
+      if (!victim || RANK[one.priority] >= RANK[victim.priority]) victim = one;
+    }
+    if (!victim) return null;
+    const seat = victim.seat!;
+    if (victim.writing) victim.left = this.#engine.leave(seat.at);
+    victim.writing = false;
+    victim.seat = null;
+    return seat;
   }
 
   async #turn(): Promise<void> {
     this.#turning = true;
+    try {
+      await this.#turns();
+    } finally {
+      this.#turning = false;
+    }
+  }
+
+  async #turns(): Promise<void> {
     while (this.#jobs.length) {
       const until = performance.now() + SLICE_MS;
       const waiting = new Set<Running>();
@@ -135,7 +185,6 @@ export class Queue {
         this.#tick.port2.postMessage(0);
       });
     }
-    this.#turning = false;
   }
 
   /** Of the highest priority the one that had its turn longest ago. */
@@ -166,6 +215,7 @@ export class Queue {
       if (j.seat) j.seat.ids = []; // what it holds is not known for sure
       this.#end(j);
       j.failed(asError(e));
+      if (e instanceof WebAssembly.RuntimeError) this.broken();
     }
   }
 
@@ -188,24 +238,38 @@ export class Queue {
     }
   }
 
-  *#generate(j: Running, ids: number[]): Generator<void, Result> {
-    const seat = yield* this.#seatFor(j, ids);
-    const kept = Math.min(common(seat.ids, ids), ids.length - 1);
-    this.#engine.truncate(seat.at, kept);
-    seat.ids = ids.slice(0, kept);
-    for (let at = kept; at < ids.length - 1; at += PIECE) {
-      const piece = ids.slice(at, Math.min(at + PIECE, ids.length - 1));
+  /** Has a seat that holds these tokens. Gives how many it held already. */
+  *#hold(j: Running, ids: number[]): Generator<void, number> {
+    let first = -1;
+    for (;;) {
+      const seat = j.seat ?? (yield* this.#seatFor(j, ids)), kept = common(seat.ids, ids);
+      if (first < 0) first = kept;
+      this.#engine.truncate(seat.at, kept);
+      seat.ids.length = kept;
+      if (kept === ids.length) return first;
+      const piece = ids.slice(kept, kept + PIECE);
       this.#engine.eval(seat.at, piece);
       seat.ids.push(...piece);
-      yield;
+      if (seat.ids.length < ids.length) yield; // and the seat may be gone
     }
-    const { stop, ...o } = j.settings!;
-    this.#engine.begin(seat.at, stop.length ? { ...o, stop } : o, ids);
-    seat.ids = ids.slice();
-    let tokens = 0, pending = -1, first = 0;
+  }
+
+  *#generate(j: Running, ids: number[]): Generator<void, Result> {
+    const { stop, ...o } = j.settings!, held = ids.slice(0, -1); // held: what the seat must hold before the next step
+    const kept = yield* this.#hold(j, held);
+    this.#engine.begin(j.seat!.at, stop.length ? { ...o, stop } : o, ids);
+    j.writing = true;
+    let tokens = 0, pending = ids.at(-1)!, first = 0;
     for (;;) {
-      const s = this.#engine.step(seat.at);
-      if (pending >= 0) seat.ids.push(pending);
+      if (!j.seat) {
+        yield* this.#hold(j, held);
+        this.#engine.join(j.seat!.at, j.left);
+        j.left = 0;
+        j.writing = true;
+      }
+      const s = this.#engine.step(j.seat!.at);
+      held.push(pending);
+      j.seat!.ids.push(pending);
       pending = s.token;
       first ||= performance.now();
       if (s.finish === 0 || s.finish === 2) tokens++;

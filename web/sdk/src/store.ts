@@ -3,8 +3,8 @@
 //   nigh/models/<sha256 of the file>     the manifest as it came, in front of it one line of our own
 //   nigh/chunks/<sha256 of the chunk>    the chunk; with .enc: a random vector of 12 bytes, then AES-GCM
 //
-// A chunk is written under its name only when its hash was right, so what is there after a crash is whole or shorter
-// than it says; the hash is checked again whenever it is read. Reading and writing want a worker (sync access handles);
+// A chunk is written under its name only when its hash was right, so what is there after a crash is whole, or not what it
+// says; the hash is checked again whenever it is read, so nothing waits for the disk (flush). Reading and writing want a worker (sync access handles);
 // listing and deleting work anywhere.
 import { readManifest, sha256, type Manifest } from './manifest.js';
 import { NighError, asError } from './status.js';
@@ -15,7 +15,6 @@ interface SyncHandle {
   write(from: Uint8Array, o?: { at: number }): number;
   truncate(bytes: number): void;
   getSize(): number;
-  flush(): void;
   close(): void;
 }
 type SyncFile = FileSystemFileHandle & { createSyncAccessHandle(o?: { mode: string }): Promise<SyncHandle> };
@@ -202,7 +201,6 @@ async function write(folder: FileSystemDirectoryHandle, name: string, bytes: Uin
   try {
     handle.truncate(0);
     if (handle.write(bytes, { at: 0 }) !== bytes.length) throw new NighError('ERANGE', 'the storage that the browser gives is full');
-    handle.flush();
     handle.close();
   } catch (e) {
     handle.close();

@@ -2,15 +2,18 @@
 //
 // Who holds the lock of the channel leads: it starts the worker and looks after it. The others reach the same worker
 // over a BroadcastChannel. When the leader goes away the browser gives the lock to the next one at once; when its
-// worker ends, the lock that the worker held tells (wire.ts); when a worker hangs, its missing beats do. Whatever
-// happens, a request stands in `#jobs` of its own page until it has ended, and every path below ends it.
+// worker ends, the port that goes with its life is closed, and the lock that it held tells, too, once it holds it
+// (wire.ts); when a worker hangs, its missing beats do. Whatever happens, a request stands in `#jobs` of its own page
+// until it has ended, and every path below ends it.
 import type { Answer } from './answer.js';
 import { newId, type Backend, type Settings, type Work } from './backend.js';
 import { NighError, type StatusName } from './status.js';
 import type { About, Priority, Progress, Receipt, Vectors } from './types.js';
 import { aliveLock, type FromEngine, type JobBody, type JobMessage, type Result, type ToEngine } from './wire.js';
 
-const HANG_MS = 5000, STEAL_MS = 2 * HANG_MS, WATCH_MS = 500, STARTS_MAX = 6, RUNS_MAX = 12;
+const HANG_MS = 5000, STEAL_MS = 2 * HANG_MS, WATCH_MS = 500, RUNS_MAX = 12;
+// An engine that never gets ready is given up after so many attempts, but not before so much time.
+const STARTS_MAX = 6, STARTS_MS = 15000;
 
 export interface TabOptions {
   files: string;
@@ -25,22 +28,29 @@ export interface TabOptions {
 }
 
 interface Open {
-  m: JobMessage;
-  sent: string; // the epoch it was last sent to
+  m: JobMessage; // as it was last sent: to which epoch, with which number
   begun: number;
   first: number;
   drop: number; // characters of a repeated run that its caller has already
   text: string;
-  runs: number;
+  runs: number; // engines that began it
   piece(text: string): void;
   done(r: Result, job: Open): void;
   fail(e: NighError): void;
 }
 
-async function digest(text: string): Promise<string> {
+function digest(text: string): string {
   let h = 0xcbf29ce484222325n;
   for (const c of new TextEncoder().encode(text)) h = BigInt.asUintN(64, (h ^ BigInt(c)) * 0x100000001b3n);
   return h.toString(16);
+}
+
+const TIME_DIGITS = 9;
+let lastEpoch = 0;
+/** Younger ones are larger, also over tabs, and when the clock is set back. */
+function newEpoch(known: string): string {
+  lastEpoch = Math.max(Date.now(), 1 + lastEpoch, 1 + (parseInt(known.slice(0, TIME_DIGITS), 36) || 0));
+  return newId(`${lastEpoch.toString(36).padStart(TIME_DIGITS, '0')}-`);
 }
 
 export class TabBackend implements Backend {
@@ -56,11 +66,16 @@ export class TabBackend implements Backend {
   #ready = false;
   #jobs = new Map<number, Open>();
   #nextId = 1;
+  #nextRun = 1;
   #heard = performance.now();
   #silent = 0;
   #watched = performance.now();
   #watch: ReturnType<typeof setInterval> | undefined;
-  #starts = 0;
+  #starts = 0; // of engines that never got ready
+  #firstStart = 0;
+  #restart: ReturnType<typeof setTimeout> | undefined;
+  #life: MessagePort | null = null;
+  #slept = false;
   #closed: NighError | null = null;
   #release: (() => void) | null = null;
   #waiting: AbortController | null = null;
@@ -80,13 +95,13 @@ export class TabBackend implements Backend {
     try {
       const { signal: _s, onprogress: _p, ...rest } = o;
       if (navigator.locks && typeof BroadcastChannel !== 'undefined') {
-        b.#channelName = `nigh:${await digest(JSON.stringify(rest))}`;
+        b.#channelName = `nigh:${digest(JSON.stringify(rest))}`;
         b.#channel = new BroadcastChannel(b.#channelName);
         b.#channel.onmessage = (e) => {
           const m = e.data as FromEngine;
           if (!(b.#worker && 'epoch' in m && m.epoch === b.#mine)) b.#hear(m); // else it came from the worker itself, too
         };
-        b.#post({ t: 'who', from: b.#me });
+        b.#channel.postMessage({ t: 'who', from: b.#me } satisfies ToEngine);
         b.#queueForLead(false);
       } else b.#startWorker();
       b.#watch = setInterval(() => b.#look(), WATCH_MS);
@@ -128,52 +143,71 @@ export class TabBackend implements Backend {
 
   #startWorker(): void {
     this.#stopWorker();
-    this.#starts++;
-    if (this.#starts > STARTS_MAX) {
-      this.#die(new NighError('EIO', `the engine stopped ${STARTS_MAX} times while it started`));
+    const now = performance.now();
+    if (!this.#starts) this.#firstStart = now;
+    if (++this.#starts > STARTS_MAX && now - this.#firstStart > STARTS_MS) {
+      this.#die(new NighError('EIO', `the engine stopped ${this.#starts - 1} times while it started`));
       return;
     }
-    const epoch = (this.#mine = newId('engine-'));
+    const epoch = (this.#mine = newEpoch(this.#epoch)), { port1, port2 } = new MessageChannel();
     const worker = (this.#worker = new Worker(new URL('worker.js', this.#o.files), { type: 'module', name: 'nigh' }));
-    this.#heard = performance.now();
-    this.#silent = HANG_MS * (2 ** (this.#starts - 1) - 1); // the file has to come first, and the line may be slow
-    worker.onmessage = (e) => this.#hear(e.data as FromEngine);
+    this.#heard = now;
+    this.#silent = HANG_MS * (2 ** Math.min(this.#starts - 1, 3) - 1); // the file has to come first, and the line may be slow
+    worker.onmessage = (e) => {
+      if (this.#worker === worker) this.#heard = performance.now();
+      this.#hear(e.data as FromEngine);
+    };
     worker.onerror = (e) => {
       e.preventDefault();
-      this.#lost(epoch, e.message);
+      if (this.#starts >= STARTS_MAX) this.#die(new NighError('EIO', e.message || 'the worker does not start'));
+      else this.#lost(epoch);
     };
+    this.#life = port1;
+    port1.onmessage = () => {};
+    port1.addEventListener('close', () => this.#lost(epoch));
     const { signal: _s, onprogress: _p, ...rest } = this.#o;
-    worker.postMessage({ t: 'init', epoch, channel: this.#channelName, ...rest } satisfies ToEngine);
+    worker.postMessage({ t: 'init', epoch, channel: this.#channelName, life: port2, ...rest } satisfies ToEngine, [port2]);
   }
 
   #stopWorker(): void {
+    clearTimeout(this.#restart);
+    this.#restart = undefined;
     this.#worker?.terminate();
     this.#worker = null;
+    this.#life?.close();
+    this.#life = null;
   }
 
   /** The worker of this page is gone, or will never answer. */
-  #lost(epoch: string, _why?: string): void {
-    if (this.#closed || epoch !== this.#mine || !this.#worker) return;
-    this.#startWorker();
+  #lost(epoch: string): void {
+    if (this.#closed || epoch !== this.#mine || !this.#worker || this.#restart !== undefined) return;
+    // At once; later where engines die again and again before they are ready.
+    const wait = this.#starts < 4 ? 0 : Math.min(50 * 2 ** (this.#starts - 4), 2000);
+    if (!wait) this.#startWorker();
+    else this.#restart = setTimeout(() => this.#startWorker(), wait);
   }
 
-  /** Several times a second: does the engine still live? */
+  /** Several times a second, seldom in a page that nobody sees: does the engine still live? */
   #look(): void {
-    const now = performance.now();
-    if (now - this.#watched > 4 * WATCH_MS) this.#heard = now; // this page itself was asleep
+    const now = performance.now(), asleep = now - this.#watched > 4 * WATCH_MS;
+    // After a sleep what waits is heard first; but a page that is woken seldom does not wait for ever.
+    if (asleep && !(this.#slept && this.#heard < this.#watched)) this.#heard = Math.max(this.#heard, now - HANG_MS / 2);
+    this.#slept = asleep;
     this.#watched = now;
     const silence = now - this.#heard - this.#silent;
+    if (this.#restart !== undefined) return;
     if (this.#worker && silence > HANG_MS) this.#lost(this.#mine);
     else if (!this.#worker && this.#channel && (this.#jobs.size || !this.#ready) && now - this.#heard > 1000) {
       if (silence > STEAL_MS) {
         this.#heard = now;
         this.#queueForLead(true);
-      } else this.#post({ t: 'who', from: this.#me });
+      } else this.#channel.postMessage({ t: 'who', from: this.#me } satisfies ToEngine);
     }
   }
 
+  /** To the engine that answers now, wherever it is. */
   #post(m: ToEngine): void {
-    if (this.#worker) this.#worker.postMessage(m);
+    if (this.#worker && this.#epoch === this.#mine) this.#worker.postMessage(m);
     else this.#channel?.postMessage(m);
   }
 
@@ -182,17 +216,37 @@ export class TabBackend implements Backend {
   #hear(m: FromEngine | ToEngine): void {
     if (this.#closed) return;
     if ('epoch' in m && m.t !== 'init') {
+      if (!this.#follow(m.epoch)) return;
+      if (m.epoch !== this.#epoch) {
+        if (m.t !== 'fatal') this.#turnTo(m.epoch);
+      }
       this.#heard = performance.now();
-      if (m.t === 'beat') this.#silent = m.silentMs;
-      else if (m.t === 'up') this.#up(m.epoch, m.about);
+      if (m.t === 'beat') {
+        this.#silent = m.silentMs;
+        if (m.ready && !this.#ready) this.#post({ t: 'who', from: this.#me });
+      } else if (m.t === 'up') this.#up(m.about);
       else if (m.t === 'progress') this.#o.onprogress?.(m.p);
-      else if (m.t === 'fatal') this.#die(new NighError(m.code, m.text));
-    } else if ('to' in m && m.to === this.#me) this.#hearJob(m);
+      else this.#die(new NighError(m.code, m.text));
+    } else if ('to' in m && m.to === this.#me) this.#hearJob(m as never);
   }
 
-  #hearJob(m: { t: string; run: string; id: number } & Partial<{ text: string; result: Result; code: StatusName }>): void {
+  /** A younger engine counts at once; an older one only when the younger has been silent for long. */
+  #follow(epoch: string): boolean {
+    if (epoch >= this.#epoch) return true;
+    return performance.now() - this.#heard - this.#silent > HANG_MS && !this.#worker;
+  }
+
+  /** Another engine: what is open is sent to it. */
+  #turnTo(epoch: string): void {
+    this.#epoch = epoch;
+    this.#silent = HANG_MS;
+    if (epoch === this.#mine && this.#channelName) this.#waitForEnd(epoch);
+    for (const job of [...this.#jobs.values()]) this.#send(job);
+  }
+
+  #hearJob(m: { t: string; run: number; id: number } & Partial<{ text: string; result: Result; code: StatusName }>): void {
     const job = this.#jobs.get(m.id);
-    if (!job || m.run !== job.sent) return; // an engine that was given up may still speak
+    if (!job || m.run !== job.m.run) return; // an engine that was given up may still speak
     if (m.t === 'began') job.runs++;
     else if (m.t === 'text') {
       let text = m.text!;
@@ -212,20 +266,12 @@ export class TabBackend implements Backend {
     }
   }
 
-  #up(epoch: string, about: About | null): void {
-    const isNew = epoch !== this.#epoch;
-    this.#epoch = epoch;
-    if (isNew) {
-      this.#silent = HANG_MS;
-      if (epoch === this.#mine && this.#channelName) this.#waitForEnd(epoch);
-    }
-    if (about) {
-      this.about = about;
-      this.#ready = true;
-      this.#starts = 0;
-      this.#opened.done(about);
-    }
-    for (const job of this.#jobs.values()) if (job.sent !== epoch) this.#send(job);
+  #up(about: About | null): void {
+    if (!about) return;
+    this.about = about;
+    this.#ready = true;
+    this.#starts = 0;
+    this.#opened.done(about);
   }
 
   /** The worker holds this lock as long as it lives. */
@@ -241,15 +287,16 @@ export class TabBackend implements Backend {
       job.fail(new NighError('EIO', `the engine stopped ${job.runs} times while it worked on this`));
       return;
     }
-    job.sent = this.#epoch;
+    job.m.to = this.#epoch;
+    job.m.run = this.#nextRun++;
     job.drop = job.text.length;
     this.#post(job.m);
   }
 
   #add(body: JobBody, settings: Settings | undefined, priority: Priority, to: Pick<Open, 'piece' | 'done' | 'fail'>): () => void {
     const id = this.#nextId++;
-    const m: JobMessage = { t: 'job', from: this.#me, id, body, settings, priority };
-    const job: Open = { m, sent: '', begun: performance.now(), first: 0, drop: 0, text: '', runs: 0, ...to };
+    const m: JobMessage = { t: 'job', to: '', run: 0, from: this.#me, id, body, settings, priority };
+    const job: Open = { m, begun: performance.now(), first: 0, drop: 0, text: '', runs: 0, ...to };
     if (this.#closed) {
       job.fail(this.#closed);
       return () => {};
@@ -327,7 +374,7 @@ export class TabBackend implements Backend {
 
   /** For tests: where it stands, in one line. */
   get state(): string {
-    const open = [...this.#jobs.values()].slice(0, 3).map((j) => `${j.m.id}:${j.m.body.kind}:${j.runs}:${j.sent === this.#epoch}`);
+    const open = [...this.#jobs.values()].slice(0, 3).map((j) => `${j.m.id}:${j.m.body.kind}:${j.runs}:${j.m.to === this.#epoch}`);
     const heard = Math.round(performance.now() - this.#heard);
     return `leads ${this.leads} mine ${this.#mine === this.#epoch} ready ${this.#ready} starts ${this.#starts} heard ${heard} ms ago, ` +
       `silent ${this.#silent}, closed ${this.#closed?.message ?? 'no'}, ${this.#jobs.size} open: ${open.join(' ')}`;

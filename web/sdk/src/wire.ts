@@ -2,9 +2,14 @@
 //
 //   page of the leader --postMessage--> worker <--BroadcastChannel--> pages of the followers
 //
-// A request stays in the table of the page that made it until its end has come. The engine may die at any time: when a
-// new one reports ("up" with another epoch), every page sends again what is open. The same seed gives the same bytes, so
-// a page drops as many characters of the second run as it had from the first, and its caller notices nothing.
+// A request stays in the table of the page that made it until its end has come. The engine may die at any time, and a
+// message may be lost with it or come late, so nothing stands on a message that comes only once:
+//
+//     epoch   names an engine; it begins with the time, so that of two the younger is known. Every beat tells it: who
+//             did not hear of a new engine learns within a beat, and sends again what is open.
+//     run     numbers every sending of a request. An engine drops what is for another epoch; a page drops what another
+//             run says. The same seed gives the same bytes, so a page drops as many characters of a new run as it had
+//             from those before, and its caller notices nothing.
 import type { Settings, Work } from './backend.js';
 import type { StatusName } from './status.js';
 import type { About, Priority, Progress } from './types.js';
@@ -20,12 +25,17 @@ export interface InitMessage {
   encrypt: boolean;
   context: number;
   threads: number;
+  /** The page holds the other end, and hears when this one is gone. */
+  life: MessagePort;
 }
 
 export type JobBody = Work | { kind: 'embed'; texts: string[] } | { kind: 'count'; text: string };
 
 export interface JobMessage {
   t: 'job';
+  /** The epoch of the engine that it is for. */
+  to: string;
+  run: number;
   from: string;
   id: number;
   body: JobBody;
@@ -54,11 +64,11 @@ export type FromEngine =
   | { t: 'up'; epoch: string; about: About | null }
   | { t: 'progress'; epoch: string; p: Progress }
   | { t: 'fatal'; epoch: string; code: StatusName; text: string }
-  | { t: 'beat'; epoch: string; silentMs: number }
-  | { t: 'began'; run: string; to: string; id: number }
-  | { t: 'text'; run: string; to: string; id: number; text: string }
-  | { t: 'done'; run: string; to: string; id: number; result: Result }
-  | { t: 'fail'; run: string; to: string; id: number; code: StatusName; text: string };
+  | { t: 'beat'; epoch: string; silentMs: number; ready: boolean }
+  | { t: 'began'; run: number; to: string; id: number }
+  | { t: 'text'; run: number; to: string; id: number; text: string }
+  | { t: 'done'; run: number; to: string; id: number; result: Result }
+  | { t: 'fail'; run: number; to: string; id: number; code: StatusName; text: string };
 
 /** Held by a living worker; who gets it knows that the worker is gone. */
 export const aliveLock = (channel: string, epoch: string): string => `${channel}:alive:${epoch}`;
