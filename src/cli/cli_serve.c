@@ -31,6 +31,7 @@ static const char help[] =
     "  --draft MODEL        a small model of the same vocabulary guesses ahead; none: nothing guesses\n"
     "  --no-speculation     the same as --draft none. Otherwise repetitions are guessed from the text and\n"
     "                       checked many at once: faster where it repeats, and the same text to the byte\n"
+    "  --policy FILE        features.json: requests for feature/NAME run where it allows (docs/format-policy.md)\n"
     "  --fields             prints the fields of the API with their types and ranges as JSON, and ends\n"
     "\n"
     "Ctrl-C or SIGTERM: stops accepting, lets answers end for up to 10 seconds; a second one ends at once.\n"
@@ -45,7 +46,7 @@ static const char help[] =
 enum { GRACE_MS = 10000, MODELS_MAX = 16 };
 
 typedef struct {
-    const char *host, *key_file, *draft, *cache;
+    const char *host, *key_file, *draft, *cache, *policy;
     nigh_opt_list allow_hosts, allow_origins;
     int64_t port, threads, context, parallel, queue;
     bool new_key, fields, alone;
@@ -110,6 +111,7 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
         { "cache", 0, NIGH_OPT_TEXT, &w.cache, 0, 0 },
         { "parallel", 0, NIGH_OPT_INT, &w.parallel, 0, 64 }, { "queue", 0, NIGH_OPT_INT, &w.queue, 0, 65536 },
         { "draft", 0, NIGH_OPT_TEXT, &w.draft, 0, 0 }, { "no-speculation", 0, NIGH_OPT_FLAG, &w.alone, 0, 0 },
+        { "policy", 0, NIGH_OPT_TEXT, &w.policy, 0, 0 },
         { "new-key", 0, NIGH_OPT_FLAG, &w.new_key, 0, 0 }, { "fields", 0, NIGH_OPT_FLAG, &w.fields, 0, 0 } };
     static char key_path[4096], manifest_key[4096], draft_path[4096], paths[MODELS_MAX][4096];
     const char *models[MODELS_MAX];
@@ -133,6 +135,7 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
         .key_file = w.key_file, .manifest_key = has_default ? manifest_key : NULL, .cpu = nigh_cli_cpu(),
         .threads = (uint32_t)w.threads, .context_tokens = (uint32_t)w.context, .parallel = (uint32_t)w.parallel,
             .queue = (uint32_t)w.queue, .alone = w.alone || none, .draft = draft ? draft_path : NULL };
+    o.policy = w.policy;
     NIGH_TRY(nigh_cli_cache(w.cache, &o.cache, err));
     /* A name without a port is this node's own port, and the port that a Host field leaves out (a proxy's). */
     for (size_t i = 0; i < w.allow_hosts.count; i++) {

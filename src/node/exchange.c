@@ -15,7 +15,7 @@
 #include "base/json.h"
 #include "base/os.h"
 
-enum { PING_AFTER_MS = 15000, OUT_MAX = 64 << 20 };
+enum { PING_AFTER_MS = 15000, OUT_MAX = 64 << 20, VALUES_MAX = 8192 };
 
 nigh_exchange *nigh_exchange_new(nigh_http *h) {
     nigh_exchange *x = nigh_alloc(sizeof *x, 1);
@@ -24,7 +24,9 @@ nigh_exchange *nigh_exchange_new(nigh_http *h) {
     atomic_init(&x->refs, 1);
     x->http = h;
     x->file = -1;
+    x->asked.key_idx = SIZE_MAX;
     x->out = NIGH_BUF(OUT_MAX);
+    x->values = NIGH_BUF(VALUES_MAX);
     pthread_mutex_init(&x->lock, NULL);
     if (!nigh_os_random(&random, sizeof random)) random = nigh_os_now_ns();
     nigh_format(x->id, sizeof x->id, "req-%08x%08x", (unsigned)(random >> 32), (unsigned)random);
@@ -42,6 +44,7 @@ void nigh_exchange_release(nigh_exchange *x) {
     if (!x || atomic_fetch_sub(&x->refs, 1) != 1) return;
     nigh_exchange_drop_body(x);
     nigh_buf_release(&x->out);
+    nigh_buf_release(&x->values);
     if (x->file >= 0) close(x->file);
     nigh_free(x->target);
     pthread_mutex_destroy(&x->lock);
@@ -53,9 +56,17 @@ nigh_http *nigh_exchange_server(nigh_exchange *x) { return x->http; }
 const char *nigh_exchange_path(const nigh_exchange *x) { return x->facts.path; }
 nigh_str nigh_exchange_range(const nigh_exchange *x) { return x->facts.range; }
 nigh_str nigh_exchange_if_range(const nigh_exchange *x) { return x->facts.if_range; }
+const nigh_asked *nigh_exchange_asked(const nigh_exchange *x) { return &x->asked; }
 const char *nigh_exchange_id(const nigh_exchange *x) { return x->id; }
 const char *nigh_exchange_client(const nigh_exchange *x) { return x->client; }
 uint64_t nigh_exchange_start_ns(const nigh_exchange *x) { return x->start_ns; }
+
+nigh_str nigh_exchange_query(const nigh_exchange *x) {
+    nigh_str target = { x->target, x->target_len };
+    size_t at = nigh_str_find(target, NIGH_STR("?"), 0);
+    return at == SIZE_MAX ? NIGH_STR("") : nigh_str_slice(target, at + 1, target.len);
+}
+
 bool nigh_exchange_gone(nigh_exchange *x) { return atomic_load(&x->gone); }
 
 /* With the lock held. */
@@ -85,9 +96,11 @@ void nigh_exchange_leave(nigh_exchange *x) {
 
 void nigh_exchange_header(nigh_exchange *x, const char *name, const char *value) {
     pthread_mutex_lock(&x->lock);
-    if (!x->answered && x->field_count < NIGH_COUNT(x->fields)) {
+    size_t at = x->values.len;
+    bool room = !x->answered && x->field_count < NIGH_COUNT(x->fields);
+    if (room && nigh_buf_add(&x->values, (nigh_str){ value, strlen(value) + 1 }) == NIGH_OK) {
         x->fields[x->field_count].name = name;
-        nigh_format(x->fields[x->field_count++].value, sizeof x->fields[0].value, "%s", value);
+        x->fields[x->field_count++].at = at;
     }
     pthread_mutex_unlock(&x->lock);
 }
@@ -255,12 +268,13 @@ static void add_cors(const nigh_exchange *x, struct MHD_Response *r) {
     if ((x->origin != NIGH_ORIGIN_OWN && x->origin != NIGH_ORIGIN_LISTED) || o.len >= sizeof origin) return;
     nigh_format(origin, sizeof origin, "%.*s", (int)o.len, o.ptr);
     add(r, "Access-Control-Allow-Origin", origin);
-    add(r, "Access-Control-Expose-Headers", "nigh-receipt, x-request-id, retry-after, retry-after-ms, x-should-retry, "
-        "content-range, etag");
+    add(r, "Access-Control-Expose-Headers", "nigh-receipt, x-placement, x-request-id, retry-after, retry-after-ms, "
+        "x-should-retry, content-range, etag");
     if (!nigh_str_eq(x->facts.preflight_method, NIGH_STR("")) && x->status == 204) {
-        add(r, "Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS");
+        add(r, "Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE, OPTIONS");
         add(r, "Access-Control-Allow-Headers",
-            "authorization, content-type, accept, range, x-api-key, x-request-id, openai-organization, openai-project, "
+            "authorization, content-type, accept, range, x-api-key, x-request-id, x-feature, x-data-class, "
+            "x-nigh-user, idempotency-key, openai-organization, openai-project, "
             "openai-beta, x-stainless-arch, x-stainless-async, x-stainless-custom-poll-interval, "
             "x-stainless-helper-method, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
             "x-stainless-poll-helper, x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, "
@@ -300,7 +314,9 @@ static struct MHD_Response *make_response(nigh_exchange *x) {
     add(r, "x-request-id", x->id);
     add(r, "Cache-Control", x->streaming ? "no-cache" : "no-store");
     if (x->streaming) add(r, "X-Accel-Buffering", "no");
-    for (size_t i = 0; i < x->field_count; i++) add(r, x->fields[i].name, x->fields[i].value);
+    for (size_t i = 0; i < x->field_count; i++) add(r, x->fields[i].name, x->values.ptr + x->fields[i].at);
+    nigh_buf_release(&x->values);       /* the library has copied them; a stream need not keep them */
+    x->field_count = 0;
     add_cors(x, r);
     add_safety(r, x->route && x->route->page);
     if (x->close || atomic_load(&x->http->draining)) add(r, "Connection", "close");

@@ -126,7 +126,8 @@ static bool read_length(nigh_str v, uint64_t *out) {
 
 /* Fields that may stand once only. `seen` has a bit for each. */
 enum { SEEN_HOST = 1, SEEN_LENGTH = 2, SEEN_CODING = 4, SEEN_AUTH = 8, SEEN_KEY = 16, SEEN_ORIGIN = 32,
-    SEEN_TYPE = 64, SEEN_EXPECT = 128, SEEN_SITE = 256 };
+    SEEN_TYPE = 64, SEEN_EXPECT = 128, SEEN_SITE = 256, SEEN_FEATURE = 512, SEEN_CLASS = 1024, SEEN_USER = 2048,
+    SEEN_ONCE = 4096 };
 
 static nigh_verdict read_field(const nigh_field *fd, nigh_facts *f, unsigned *seen) {
     const struct { const char *name; unsigned bit; nigh_str *to; } once[] = {
@@ -135,7 +136,9 @@ static nigh_verdict read_field(const nigh_field *fd, nigh_facts *f, unsigned *se
         { "origin", SEEN_ORIGIN, &f->origin }, { "content-type", SEEN_TYPE, &f->content_type },
             { "sec-fetch-site", SEEN_SITE, &f->fetch_site },
         { "content-length", SEEN_LENGTH, NULL }, { "transfer-encoding", SEEN_CODING, NULL },
-            { "expect", SEEN_EXPECT, NULL } };
+            { "expect", SEEN_EXPECT, NULL },
+        { "x-feature", SEEN_FEATURE, &f->feature }, { "x-data-class", SEEN_CLASS, &f->data_class },
+            { "x-nigh-user", SEEN_USER, &f->user }, { "idempotency-key", SEEN_ONCE, &f->idempotency_key } };
     for (size_t i = 0; i < NIGH_COUNT(once); i++) {
         if (!same_word(fd->name, once[i].name)) continue;
         if (*seen & once[i].bit) return malformed("a field that may stand once stands twice");

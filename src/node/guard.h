@@ -26,7 +26,7 @@ typedef struct {
 /* What the head says, once it was found good. Views into the head, but for the path. */
 typedef struct {
     nigh_str host, origin, content_type, authorization, api_key, fetch_site, fetch_mode, request_id, preflight_method,
-        range, if_range;
+        range, if_range, feature, data_class, user, idempotency_key;
     bool preflight_private;             /* Access-Control-Request-Private-Network */
     bool has_length, chunked, expects_continue;
     uint64_t content_bytes;

@@ -196,13 +196,14 @@ static const nigh_route *find_route(const nigh_http *h, nigh_str method, nigh_st
     return NULL;
 }
 
-static bool has_key(const nigh_exchange *x) {
+static bool has_key(nigh_exchange *x) {
     const nigh_keys *keys = x->http->opts.keys;
     nigh_str bearer = nigh_keys_bearer(x->facts.authorization), plain = x->facts.api_key;
     if (!keys || !keys->count) return true;
     if (!bearer.len && !plain.len) return false;
-    /* two keys: both must be good */
-    return (!bearer.len || nigh_keys_match(keys, bearer)) && (!plain.len || nigh_keys_match(keys, plain));
+    /* two keys: both must be good; whose request it is, the first says */
+    x->asked.key_idx = nigh_keys_find(keys, bearer.len ? bearer : plain);
+    return x->asked.key_idx != SIZE_MAX && (!bearer.len || !plain.len || nigh_keys_match(keys, plain));
 }
 
 static nigh_verdict check_place(nigh_exchange *x, const nigh_conn *conn) {
@@ -248,7 +249,7 @@ static nigh_verdict admit(nigh_exchange *x, const nigh_conn *conn, nigh_str meth
 static void refuse_now(nigh_exchange *x) {
     const nigh_verdict *v = &x->refusal;
     x->close |= v->close;
-    if (v->status == 405) nigh_exchange_header(x, "Allow", "GET, HEAD, POST, OPTIONS");
+    if (v->status == 405) nigh_exchange_header(x, "Allow", "GET, HEAD, POST, DELETE, OPTIONS");
     if (v->status == 401) nigh_exchange_header(x, "WWW-Authenticate", "Bearer");
     if (v->status == 204) nigh_exchange_reply(x, 204, "", NIGH_STR(""));
     else nigh_exchange_error(x, v->status, v->code, NULL, v->text);
@@ -263,6 +264,23 @@ static void take_request_id(nigh_exchange *x) {
     }
     memcpy(x->id, id.ptr, id.len);
     x->id[id.len] = '\0';
+}
+
+/* Copies what the head says of the asker: the head itself does not live as long as the work. */
+static nigh_verdict take_asked(nigh_exchange *x) {
+    const nigh_facts *f = &x->facts;
+    nigh_asked *a = &x->asked;
+    const struct { nigh_str from; char *to; size_t cap; } parts[] = {
+        { f->feature, a->feature, sizeof a->feature }, { f->data_class, a->data_class, sizeof a->data_class },
+        { f->user, a->user, sizeof a->user },
+        { f->idempotency_key, a->idempotency_key, sizeof a->idempotency_key } };
+    for (size_t i = 0; i < NIGH_COUNT(parts); i++) {
+        if (parts[i].from.len >= parts[i].cap)
+            return (nigh_verdict){ 400, false, "field_too_long",
+                "one of x-feature, x-data-class, x-nigh-user and idempotency-key is too long" };
+        if (parts[i].from.len) memcpy(parts[i].to, parts[i].from.ptr, parts[i].from.len);
+    }
+    return (nigh_verdict){ 0 };
 }
 
 /* How far away the client is, by the ranges of RFC 1122, 1918, 3927, 4193 and 4291. */
@@ -289,6 +307,7 @@ static enum MHD_Result first_call(nigh_exchange *x, struct MHD_Connection *c, co
     x->refusal = check_head(x, c, method, version);
     take_request_id(x);
     if (!x->refusal.status) x->refusal = admit(x, conn, nigh_str_of(method));
+    if (!x->refusal.status) x->refusal = take_asked(x);
     x->close = x->facts.chunked;
     x->body = NIGH_BUF(x->route ? x->route->body_max : 0);
     if (!x->refusal.status) return MHD_YES;

@@ -64,6 +64,13 @@ nigh_http *nigh_exchange_server(nigh_exchange *x);
 const char *nigh_exchange_path(const nigh_exchange *x);     /* decoded */
 nigh_str nigh_exchange_range(const nigh_exchange *x);       /* its Range field; empty: none */
 nigh_str nigh_exchange_if_range(const nigh_exchange *x);
+/* Who asks and for what, as far as fields of the head say it. */
+typedef struct {
+    char feature[80], data_class[72], user[128], idempotency_key[136];   /* "": not said */
+    size_t key_idx;                 /* of the node's keys; SIZE_MAX: no key was shown */
+} nigh_asked;
+const nigh_asked *nigh_exchange_asked(const nigh_exchange *x);
+nigh_str nigh_exchange_query(const nigh_exchange *x);       /* what stands after the ?, as it came */
 const char *nigh_exchange_id(const nigh_exchange *x);       /* the x-request-id of the answer */
 const char *nigh_exchange_client(const nigh_exchange *x);   /* how far away it is: "loopback", "private" or "public" */
 uint64_t nigh_exchange_start_ns(const nigh_exchange *x);    /* when its head was whole */

@@ -37,6 +37,7 @@ struct nigh_exchange {
     size_t target_len;
     const char *target_at;              /* where the library had it: see head_is_strict */
     nigh_facts facts;
+    nigh_asked asked;
     const nigh_route *route;
     nigh_origin_kind origin;
     nigh_verdict refusal;
@@ -54,8 +55,9 @@ struct nigh_exchange {
     uint64_t file_first, file_bytes;
     nigh_buf out;                       /* the whole answer, or the events that wait */
     size_t out_begin;                   /* of it already taken */
-    struct { const char *name; char value[256]; } fields[12];
+    struct { const char *name; size_t at; } fields[12];     /* at: of its value in `values`, terminated */
     size_t field_count;
+    nigh_buf values;
     uint64_t pushed_ms;
     void (*on)(void *ud);
     void *on_ud;

@@ -107,17 +107,20 @@ nigh_status nigh_keys_load(nigh_keys *k, const char *path, nigh_err *err) {
     return NIGH_OK;
 }
 
-bool nigh_keys_match(const nigh_keys *k, nigh_str text) {
+size_t nigh_keys_find(const nigh_keys *k, nigh_str text) {
     uint8_t hash[32];
-    unsigned found = 0;
+    size_t found = 0;
     hash_of(text, hash);
     for (size_t i = 0; i < k->count; i++) {
         unsigned differs = 0;
         for (size_t j = 0; j < 32; j++) differs |= (unsigned)(hash[j] ^ k->hash[i][j]);
-        found |= (differs - 1u) >> 31;  /* 1 exactly when differs is 0 */
+        size_t same = (differs - 1u) >> 31;     /* 1 exactly when differs is 0 */
+        found |= (i + 1) & (0 - same);
     }
-    return found != 0;
+    return found - 1;
 }
+
+bool nigh_keys_match(const nigh_keys *k, nigh_str text) { return nigh_keys_find(k, text) != SIZE_MAX; }
 
 nigh_str nigh_keys_bearer(nigh_str a) {
     const char *word = "bearer ";

@@ -18,6 +18,8 @@ NIGH_CHECK nigh_status nigh_keys_create(const char *path, char out[NIGH_KEY_TEXT
 NIGH_CHECK nigh_status nigh_keys_load(nigh_keys *k, const char *path, nigh_err *err);
 /* Does the text hash to one of the keys? The time does not depend on which, nor on how much of it fits. */
 bool nigh_keys_match(const nigh_keys *k, nigh_str text);
+/* Which of the keys it is, in the same way; SIZE_MAX: none. */
+size_t nigh_keys_find(const nigh_keys *k, nigh_str text);
 /* The key in "Bearer <key>", or empty. */
 nigh_str nigh_keys_bearer(nigh_str authorization);
 

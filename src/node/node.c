@@ -12,6 +12,7 @@
 #include "base/pool.h"
 #include "base/sha256.h"
 #include "node/assets.h"
+#include "node/place.h"
 
 enum { TEXT_BODY_MAX = 1 << 20, EMBED_BODY_MAX = 4 << 20, MANIFEST_MAX = 64 << 20 };
 
@@ -138,16 +139,34 @@ static void get_store(void *ud, nigh_exchange *x) {
 
 /* ---- requests for work ---- */
 
+bool nigh_node_post(nigh_node *n, nigh_prep *p) {
+    p->next = NULL;
+    pthread_mutex_lock(&n->lock);
+    bool taken = !n->stopping;
+    if (taken) {
+        *n->preps_end = p;
+        n->preps_end = &p->next;
+        pthread_cond_signal(&n->wake);
+    }
+    pthread_mutex_unlock(&n->lock);
+    return taken;
+}
+
+static void begin(nigh_node *n, nigh_prep *p) {
+    nigh_openai_begin(n, p->x, p->task);
+    nigh_exchange_release(p->x);
+    nigh_free(p);
+}
+
 static void hand_over(nigh_node *n, nigh_exchange *x, nigh_task task) {
     nigh_prep *p = nigh_alloc(sizeof *p, 1);
     if (!p) { nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory"); return; }
-    *p = (nigh_prep){ .x = x, .task = task };
+    *p = (nigh_prep){ .run = begin, .x = x, .task = task };
     nigh_exchange_keep(x);
-    pthread_mutex_lock(&n->lock);
-    *n->preps_end = p;
-    n->preps_end = &p->next;
-    pthread_cond_signal(&n->wake);
-    pthread_mutex_unlock(&n->lock);
+    if (nigh_node_post(n, p)) return;
+    nigh_exchange_error(x, 503, "stopping", NULL, "the node is stopping");
+    nigh_exchange_release(x);
+    nigh_free(p);
 }
 
 static void post_completions(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_COMPLETION); }
@@ -164,9 +183,7 @@ static void *reader_thread(void *ud) {
         if (!n->preps) n->preps_end = &n->preps;
         pthread_mutex_unlock(&n->lock);
         if (!p) return NULL;
-        nigh_openai_begin(n, p->x, p->task);
-        nigh_exchange_release(p->x);
-        nigh_free(p);
+        p->run(n, p);
     }
 }
 
@@ -179,9 +196,14 @@ static void *reader_thread(void *ud) {
     POST(prefix "/chat/completions", post_chat, TEXT_BODY_MAX), \
     POST(prefix "/embeddings", post_embeddings, EMBED_BODY_MAX)
 
+static void post_explain(void *ud, nigh_exchange *x) { nigh_place_explain(((nigh_node *)ud)->place, x); }
+static void get_placement(void *ud, nigh_exchange *x) { nigh_place_about(((nigh_node *)ud)->place, x); }
+static void post_offline(void *ud, nigh_exchange *x) { nigh_place_offline(((nigh_node *)ud)->place, x); }
+
 static const nigh_route routes[] = {
     { "GET", "/health", get_health, true, false, 0 }, GET("/metrics", get_metrics), API("/v1"), API("/api/v1"), API(""),
-    GET("/nigh/models/*", get_store),
+    GET("/nigh/models/*", get_store), GET("/nigh/placement", get_placement),
+    POST("/v1/placement/explain", post_explain, TEXT_BODY_MAX), POST("/nigh/offline", post_offline, 1024),
     PAGE("/"), PAGE("/index.html"), PAGE("/console.css"), PAGE("/console.js"), PAGE("/icon.svg"), PAGE("/sw.js"),
     PAGE("/sdk/*") };
 
@@ -286,6 +308,8 @@ static nigh_status start(nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
     NIGH_TRY(load_draft(n, o, err));
     nigh_signer_open(&n->signer, o->manifest_key);
     for (size_t i = 0; i < o->model_count; i++) NIGH_TRY(load_model(n, o, o->models[i], err));
+    n->cpu = o->cpu;
+    if (o->policy) NIGH_TRY(nigh_place_open(&n->place, n, o, err));
     if (pthread_create(&n->reader, NULL, reader_thread, n) != 0)
         return nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
     n->reader_runs = true;
@@ -334,7 +358,9 @@ void nigh_node_close(nigh_node *n, unsigned grace_ms) {
     pthread_mutex_unlock(&n->lock);
     if (n->reader_runs) pthread_join(n->reader, NULL);
     for (size_t i = 0; i < n->model_count; i++) nigh_sched_stop(n->models[i].sched);
+    nigh_place_stop(n->place);
     nigh_http_close(n->http);
+    nigh_place_close(n->place);
     for (size_t i = 0; i < n->model_count; i++) {
         nigh_sched_close(n->models[i].sched);
         nigh_chat_close(n->models[i].chat);

@@ -21,6 +21,7 @@ typedef struct {
     bool alone;                     /* no guesses (sched.h) */
     const char *draft;              /* path of a small model that guesses for all of them; NULL: none; borrowed */
     nigh_cache cache;
+    const char *policy;             /* path of features.json (docs/format-policy.md); NULL: none; borrowed */
 } nigh_node_opts;
 
 /* Loads the models and starts serving. Fails like nigh_model_open, nigh_keys_load and nigh_http_open; the text

@@ -23,8 +23,16 @@ typedef struct {
     nigh_sched *sched;
 } nigh_served;
 
-typedef struct nigh_prep nigh_prep;     /* a request on its way from the socket to a scheduler */
-struct nigh_prep { nigh_prep *next; nigh_exchange *x; nigh_task task; };
+typedef struct nigh_placed nigh_placed; /* a request for a feature (place_parts.h) */
+typedef struct nigh_place nigh_place;
+/* Work for the reader's thread: a request on its way from the socket to a scheduler, or the next step of one. */
+typedef struct nigh_prep nigh_prep;
+struct nigh_prep {
+    nigh_prep *next;
+    void (*run)(nigh_node *n, nigh_prep *p);    /* owns p */
+    nigh_exchange *x;
+    nigh_task task;
+};
 
 struct nigh_node {
     nigh_keys keys;
@@ -35,6 +43,8 @@ struct nigh_node {
     pthread_mutex_t pool_lock;
     nigh_served models[NIGH_NODE_MODELS_MAX];
     size_t model_count;
+    nigh_place *place;              /* NULL: no policy and no ledger */
+    unsigned cpu;
     nigh_model *draft;              /* guesses for all of them; NULL: none */
     /* requests whose words are not read yet: parsing, template and tokenizer run on a thread of their own */
     pthread_t reader;
@@ -46,6 +56,8 @@ struct nigh_node {
 
 /* The model that a request names ("" names the first), or NULL. */
 const nigh_served *nigh_node_find(const nigh_node *n, nigh_str id);
+/* Has p run on the reader's thread. False: the node is stopping, and p is still the caller's. */
+bool nigh_node_post(nigh_node *n, nigh_prep *p);
 /* Reads the request of x and gives it to a scheduler, or refuses it. On the reader's thread. */
 void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task);
 

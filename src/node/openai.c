@@ -4,15 +4,16 @@
  *     on_begin, on_step    (engine's thread)   tokens -> events, or gathered for a whole answer
  *     on_done              (engine's thread)   the end: finish reasons, usage, receipt; or an error that can be seen
  *
- * An answer is born in nigh_openai_begin and freed in on_done, or at once when the request is refused. */
+ * An answer is born in nigh_openai_begin and freed in on_done, or at once when the request is refused. A request for
+ * a feature of a policy goes to place_request.c instead, which uses the parts of this file and ends the answer. */
 #include "node/openai.h"
 
 #include "base/os.h"
+#include "node/place.h"
 
 enum { TEXT_MAX = 8 << 20, EMBED_OUT_MAX = 256 << 20, SEQUENCES_MAX = 32 };
 
-static void free_answer(nigh_answer *a) {
-    if (!a) return;
+void nigh_openai_drop_choices(nigh_answer *a) {
     for (size_t i = 0; i < a->choice_count; i++) {
         nigh_choice *c = &a->choices[i];
         nigh_buf_release(&c->text);
@@ -22,16 +23,44 @@ static void free_answer(nigh_answer *a) {
         nigh_buf_release(&c->offsets);
     }
     nigh_free(a->choices);
+    a->choices = NULL;
+    a->choice_count = 0;
+    for (size_t i = 0; i < a->tool_count; i++) {
+        nigh_buf_release(&a->tools[i].id);
+        nigh_buf_release(&a->tools[i].name);
+        nigh_buf_release(&a->tools[i].arguments);
+    }
+    nigh_free(a->tools);
+    a->tools = NULL;
+    a->tool_count = 0;
+}
+
+void nigh_openai_free(nigh_answer *a) {
+    if (!a) return;
+    nigh_openai_drop_choices(a);
     nigh_buf_release(&a->out);
     nigh_request_release(&a->r);
     nigh_free(a);
 }
 
-static uint64_t elapsed_us(const nigh_answer *a) { return (nigh_os_now_ns() - nigh_exchange_start_ns(a->x)) / 1000; }
+nigh_status nigh_openai_make_choices(nigh_answer *a, size_t count) {
+    nigh_openai_drop_choices(a);
+    a->choices = nigh_alloc(sizeof *a->choices, count);
+    if (!a->choices) return NIGH_ENOMEM;
+    a->choice_count = count;
+    for (size_t i = 0; i < count; i++) {
+        nigh_choice *c = &a->choices[i];
+        c->prompt = i / (size_t)a->r.n;
+        c->text = c->tokens = c->logprobs = c->tops = c->offsets = NIGH_BUF(TEXT_MAX);
+    }
+    return NIGH_OK;
+}
+
+uint64_t nigh_openai_us(const nigh_answer *a) { return (nigh_os_now_ns() - a->start_ns) / 1000; }
 
 static void count_answer(nigh_answer *a, int status) {
     atomic_fetch_add(&a->node->metrics.answers[status / 100], 1);
-    nigh_metrics_observe(&a->node->metrics.whole, elapsed_us(a));
+    nigh_metrics_observe(&a->node->metrics.whole, nigh_openai_us(a));
 }
 
 static void push(nigh_answer *a, nigh_status made) {
@@ -39,52 +68,53 @@ static void push(nigh_answer *a, nigh_status made) {
     else nigh_exchange_push(a->x, nigh_buf_str(&a->out));
 }
 
-/* ---- calls of the scheduler ---- */
+/* ---- what comes while it is made ---- */
 
-static nigh_client on_client(void *ud) {
-    nigh_answer *a = ud;
-    if (a->broken || nigh_exchange_gone(a->x)) return NIGH_CLIENT_GONE;
+nigh_client nigh_openai_client(nigh_answer *a) {
+    if (a->broken || (a->x && nigh_exchange_gone(a->x))) return NIGH_CLIENT_GONE;
     return a->r.stream && !nigh_exchange_room(a->x) ? NIGH_CLIENT_FULL : NIGH_CLIENT_READY;
 }
 
-/* The stream begins when its first sequence gets a place: what fails before that is an error with a status of its
- * own. What is known stands in the head, the time comes at the end. Echoed prompts are the first events. */
-static void begin_stream(nigh_answer *a) {
-    char header[256];
+void nigh_openai_begin_stream(nigh_answer *a) {
     if (a->begun) return;
     a->begun = true;
-    nigh_receipt_header(&a->receipt, false, header, sizeof header);
-    nigh_exchange_header(a->x, "nigh-receipt", header);
     nigh_exchange_stream(a->x);
-    for (size_t i = 0; i < a->choice_count; i++)
-        if (a->r.echo) push(a, nigh_openai_text_event(a, i, nigh_buf_str(&a->choices[i].text)));
+    for (size_t i = 0; i < a->choice_count && a->r.echo; i++)
+        push(a, nigh_openai_text_event(a, i, nigh_buf_str(&a->choices[i].text)));
+    for (size_t i = 0; i < a->choice_count && a->placed && a->r.task == NIGH_TASK_CHAT; i++)
+        push(a, nigh_openai_role_event(a, i));
 }
 
-static void on_begin(void *ud, size_t seq, uint32_t cached) {
-    nigh_answer *a = ud;
-    a->choices[seq].cached = cached;
-    if (a->r.stream) begin_stream(a);
-    if (a->r.stream && a->r.task == NIGH_TASK_CHAT) push(a, nigh_openai_role_event(a, seq));
+void nigh_openai_text(nigh_answer *a, size_t choice, nigh_str text) {
+    nigh_choice *c = &a->choices[choice];
+    c->text_bytes += text.len;
+    if (a->begun) {
+        if (text.len || c->tokens.len) push(a, nigh_openai_text_event(a, choice, text));
+    } else if (nigh_buf_add(&c->text, text) != NIGH_OK) a->broken = true;
 }
 
-static void on_step(void *ud, size_t seq, const nigh_step *step) {
-    nigh_answer *a = ud;
-    nigh_choice *c = &a->choices[seq];
+void nigh_openai_replay(nigh_answer *a, size_t choice) {
+    nigh_choice *c = &a->choices[choice];
+    if (c->text.len || c->tokens.len) push(a, nigh_openai_text_event(a, choice, nigh_buf_str(&c->text)));
+    for (size_t i = 0; i < a->tool_count; i++)
+        push(a, nigh_openai_tool_event(a, i, nigh_buf_str(&a->tools[i].id), nigh_buf_str(&a->tools[i].name),
+            nigh_buf_str(&a->tools[i].arguments)));
+}
+
+void nigh_openai_step(nigh_answer *a, size_t choice, const nigh_step *step) {
+    nigh_choice *c = &a->choices[choice];
     if (!a->first_seen) {
         a->first_seen = true;
-        nigh_metrics_observe(&a->node->metrics.first_token, elapsed_us(a));
+        nigh_metrics_observe(&a->node->metrics.first_token, nigh_openai_us(a));
     }
     c->finish = step->finish;
     c->token_count += step->token >= 0;
+    if (step->token >= 0) c->logprob_sum += (double)step->logprob;
     if (step->token >= 0 && nigh_openai_add_logprobs(a, c, step) != NIGH_OK) a->broken = true;
-    c->text_bytes += step->text.len;
-    if (a->r.stream) {
-        if (step->text.len || c->tokens.len) push(a, nigh_openai_text_event(a, seq, step->text));
-    } else if (nigh_buf_add(&c->text, step->text) != NIGH_OK) a->broken = true;
+    nigh_openai_text(a, choice, step->text);
 }
 
-static void on_vector(void *ud, size_t i, const float *v, size_t count) {
-    nigh_answer *a = ud;
+void nigh_openai_vector(nigh_answer *a, size_t i, const float *v, size_t count) {
     float unit[8192];
     double sum = 0;
     if (count > NIGH_COUNT(unit)) { a->broken = true; return; }
@@ -94,6 +124,8 @@ static void on_vector(void *ud, size_t i, const float *v, size_t count) {
     if (nigh_openai_add_vector(a, i, unit, count) != NIGH_OK) a->broken = true;
 }
 
+/* ---- the end ---- */
+
 static void end_stream(nigh_answer *a) {
     for (size_t i = 0; i < a->choice_count; i++)
         push(a, nigh_openai_finish_event(a, i, i + 1 == a->choice_count && !a->r.include_usage));
@@ -102,43 +134,76 @@ static void end_stream(nigh_answer *a) {
 }
 
 /* A stream that cannot go on says so in its last event: OpenAI's clients take a quiet end for a good one. */
-static void end_in_error(nigh_answer *a, nigh_status status, const char *text) {
-    const char *code = status == NIGH_ERANGE ? "context_length_exceeded" : status == NIGH_ECANCEL ? "cancelled"
-        : "engine_error";
-    int http = status == NIGH_ECANCEL ? 503 : nigh_status_http(status);
+void nigh_openai_end_in_error(nigh_answer *a, int http, const char *code, const char *param, const char *text) {
     count_answer(a, http);
-    if (!a->begun) { nigh_exchange_error(a->x, http, code, NULL, text); return; }
+    if (!a->x) return;
+    if (!a->begun) { nigh_exchange_error(a->x, http, code, param, text); return; }
     a->out.len = 0;
     if (nigh_buf_add(&a->out, NIGH_STR("data: ")) == NIGH_OK
-        && nigh_error_json(&a->out, http, code, NULL, text) == NIGH_OK
+        && nigh_error_json(&a->out, http, code, param, text) == NIGH_OK
             && nigh_buf_add(&a->out, NIGH_STR("\n\n")) == NIGH_OK)
         nigh_exchange_push(a->x, nigh_buf_str(&a->out));
 }
 
-static void end_well(nigh_answer *a) {
-    char header[256];
-    a->receipt.ms = elapsed_us(a) / 1000;
-    if (a->r.stream) { end_stream(a); count_answer(a, 200); return; }
+void nigh_openai_end_well(nigh_answer *a) {
+    a->receipt.ms = nigh_openai_us(a) / 1000;
+    if (a->begun) { end_stream(a); count_answer(a, 200); return; }
     nigh_status made = a->r.task == NIGH_TASK_EMBEDDING ? nigh_openai_end_vectors(a) : nigh_openai_whole(a);
-    if (made != NIGH_OK || a->broken) { end_in_error(a, NIGH_ENOMEM, "not enough memory for the answer"); return; }
-    nigh_receipt_header(&a->receipt, true, header, sizeof header);
-    nigh_exchange_header(a->x, "nigh-receipt", header);
+    if (made != NIGH_OK || a->broken) {
+        nigh_openai_end_in_error(a, 503, "no_memory", NULL, "not enough memory for the answer");
+        return;
+    }
     count_answer(a, 200);
-    nigh_exchange_reply(a->x, 200, "application/json", nigh_buf_str(&a->out));
+    if (a->x) nigh_exchange_reply(a->x, 200, "application/json", nigh_buf_str(&a->out));
 }
 
-static void on_done(void *ud, nigh_status status, const nigh_err *err) {
-    nigh_answer *a = ud;
+void nigh_openai_over(nigh_answer *a) {
     nigh_exchange *x = a->x;
-    nigh_exchange_on(x, NULL, NULL);
-    if (status == NIGH_OK) end_well(a);
-    else end_in_error(a, status, err->text);
-    nigh_exchange_end(x);
-    free_answer(a);
+    if (x) nigh_exchange_end(x);
+    nigh_openai_free(a);
     nigh_exchange_release(x);
 }
 
-static const nigh_job_calls calls = { on_client, on_begin, on_step, on_vector, on_done };
+/* ---- a plain request: calls of the scheduler ---- */
+
+static nigh_client on_client(void *ud) { return nigh_openai_client(ud); }
+
+/* The stream begins when its first sequence gets a place: what fails before that is an error with a status of its
+ * own. What is known stands in the head, the time comes at the end. Echoed prompts are the first events. */
+static void on_begin(void *ud, size_t seq, uint32_t cached) {
+    nigh_answer *a = ud;
+    char header[256];
+    a->choices[seq].cached = cached;
+    if (!a->r.stream) return;
+    if (!a->begun) {
+        nigh_receipt_header(&a->receipt, false, header, sizeof header);
+        nigh_exchange_header(a->x, "nigh-receipt", header);
+        nigh_openai_begin_stream(a);
+    }
+    if (a->r.task == NIGH_TASK_CHAT) push(a, nigh_openai_role_event(a, seq));
+}
+
+static void on_step(void *ud, size_t seq, const nigh_step *step) { nigh_openai_step(ud, seq, step); }
+static void on_vector(void *ud, size_t i, const float *v, size_t count) { nigh_openai_vector(ud, i, v, count); }
+
+static void on_done(void *ud, nigh_status status, const nigh_err *err) {
+    nigh_answer *a = ud;
+    char header[256];
+    nigh_exchange_on(a->x, NULL, NULL);
+    if (status == NIGH_OK) {
+        a->receipt.ms = nigh_openai_us(a) / 1000;
+        nigh_receipt_header(&a->receipt, true, header, sizeof header);
+        nigh_exchange_header(a->x, "nigh-receipt", header);
+        nigh_openai_end_well(a);
+    } else {
+        const char *code = status == NIGH_ERANGE ? "context_length_exceeded" : status == NIGH_ECANCEL ? "cancelled"
+            : "engine_error";
+        nigh_openai_end_in_error(a, status == NIGH_ECANCEL ? 503 : nigh_status_http(status), code, NULL, err->text);
+    }
+    nigh_openai_over(a);
+}
+
+static const nigh_job_calls plain_calls = { on_client, on_begin, on_step, on_vector, on_done };
 
 /* ---- from request to job ---- */
 
@@ -151,7 +216,7 @@ static uint64_t seed_of(const nigh_request *r, size_t i) {
 static nigh_generate_opts generate_opts(const nigh_answer *a, size_t i) {
     const nigh_request *r = &a->r;
     nigh_generate_opts o = { .max_tokens = (uint32_t)r->max_tokens, .stop = r->stop, .stop_count = r->stop_count,
-        .top_logprobs = (uint32_t)r->top_logprobs, .ignore_end = r->ignore_end };
+        .logprobs = a->wants_logprobs, .top_logprobs = (uint32_t)r->top_logprobs, .ignore_end = r->ignore_end };
     o.sampler = (nigh_sampler_opts){ .temperature = (float)r->temperature, .top_k = (uint32_t)r->top_k,
         .top_p = (float)r->top_p, .min_p = (float)r->min_p,
         .repeat_penalty = (float)r->repeat_penalty, .frequency_penalty = (float)r->frequency_penalty,
@@ -163,10 +228,7 @@ static nigh_generate_opts generate_opts(const nigh_answer *a, size_t i) {
 
 static nigh_status check_model(nigh_answer *a, nigh_refusal *why) {
     const nigh_request *r = &a->r;
-    a->served = nigh_node_find(a->node, r->model);
-    if (!a->served)
-        return nigh_refuse(why, NIGH_ENOENT, "model_not_found", "model",
-            "there is no such model here; GET /v1/models lists them");
+    if (r->beyond) return nigh_refuse(why, NIGH_ENOSUP, "unsupported_value", r->beyond_param, "%s", r->beyond);
     const nigh_model_info *about = nigh_model_about(a->served->model);
     if (about->encoder && r->task != NIGH_TASK_EMBEDDING)
         return nigh_refuse(why, NIGH_EINVAL, "unsupported_value", "model", "this model gives vectors, not text");
@@ -196,12 +258,11 @@ static nigh_status make_choices(nigh_answer *a, nigh_sequence_spec *specs, nigh_
     size_t n = (size_t)a->r.n;
     for (size_t i = 0; i < a->choice_count; i++) {
         nigh_choice *c = &a->choices[i];
-        c->prompt = i / n;
-        c->text = c->tokens = c->logprobs = c->tops = c->offsets = NIGH_BUF(TEXT_MAX);
         specs[i].ids = NIGH_IDS(nigh_sched_context(a->served->sched));
         specs[i].generate = generate_opts(a, i);
         NIGH_TRY(nigh_openai_prompt(a->served, &a->r, c->prompt, &specs[i].ids, why));
         if (i % n == 0) a->prompt_tokens += (uint32_t)specs[i].ids.len;
+        if (a->goes_on.len) NIGH_TRY(nigh_openai_go_on(a->served, &a->r, a->goes_on, &specs[i].ids, why));
         if (a->r.echo && echo_prompt(a, c, &specs[i].ids) != NIGH_OK)
             return nigh_refuse(why, NIGH_ENOMEM, "no_memory", NULL, "not enough memory");
     }
@@ -220,39 +281,41 @@ static nigh_status forget_words(nigh_answer *a, nigh_refusal *why) {
     return nigh_refuse(why, NIGH_ENOMEM, "no_memory", NULL, "not enough memory");
 }
 
-static nigh_status start_text(nigh_answer *a, nigh_refusal *why) {
+static nigh_status no_memory(nigh_refusal *why) {
+    return nigh_refuse(why, NIGH_ENOMEM, "no_memory", NULL, "not enough memory");
+}
+
+static nigh_status start_text(nigh_answer *a, const nigh_job_calls *calls, nigh_refusal *why) {
     nigh_sequence_spec specs[SEQUENCES_MAX] = { 0 };
     nigh_err err;
     size_t count = nigh_request_count(&a->r) * (size_t)a->r.n;
-    a->choices = nigh_alloc(sizeof *a->choices, count);
-    if (!a->choices) return nigh_refuse(why, NIGH_ENOMEM, "no_memory", NULL, "not enough memory");
-    a->choice_count = count;
+    if (nigh_openai_make_choices(a, count) != NIGH_OK) return no_memory(why);
     nigh_status status = make_choices(a, specs, why);
-    if (status == NIGH_OK) status = forget_words(a, why);
+    if (status == NIGH_OK && !a->placed) status = forget_words(a, why);
     if (status == NIGH_OK) {
-        nigh_exchange_on(a->x, nigh_sched_poke, a->served->sched);
-        status = nigh_sched_generate(a->served->sched, specs, count, &calls, a, &err);
+        if (a->x) nigh_exchange_on(a->x, nigh_sched_poke, a->served->sched);
+        status = nigh_sched_generate(a->served->sched, specs, count, calls, a, &err);
         if (status == NIGH_OK) return NIGH_OK;      /* `a` is the engine's now */
-        nigh_exchange_on(a->x, NULL, NULL);
+        if (a->x) nigh_exchange_on(a->x, NULL, NULL);
         (void)refuse_job(status, &err, why);
     }
     for (size_t i = 0; i < count; i++) nigh_ids_release(&specs[i].ids);
     return status;
 }
 
-static nigh_status start_vectors(nigh_answer *a, nigh_refusal *why) {
+static nigh_status start_vectors(nigh_answer *a, const nigh_job_calls *calls, nigh_refusal *why) {
     size_t count = nigh_request_count(&a->r);
     nigh_err err;
     nigh_ids *texts = nigh_alloc(sizeof *texts, count);
-    nigh_status status = texts ? NIGH_OK : nigh_refuse(why, NIGH_ENOMEM, "no_memory", NULL, "not enough memory");
+    nigh_status status = texts ? NIGH_OK : no_memory(why);
     for (size_t i = 0; i < count && status == NIGH_OK; i++) {
         texts[i] = NIGH_IDS(nigh_sched_batch(a->served->sched));
         status = nigh_openai_prompt(a->served, &a->r, i, &texts[i], why);
         a->prompt_tokens += (uint32_t)texts[i].len;
     }
-    if (status == NIGH_OK) status = forget_words(a, why);
+    if (status == NIGH_OK && !a->placed) status = forget_words(a, why);
     if (status == NIGH_OK) {
-        status = nigh_sched_embed(a->served->sched, texts, count, &calls, a, &err);
+        status = nigh_sched_embed(a->served->sched, texts, count, calls, a, &err);
         if (status != NIGH_OK) (void)refuse_job(status, &err, why);
     }
     for (size_t i = 0; texts && i < count; i++) nigh_ids_release(&texts[i]);
@@ -260,29 +323,50 @@ static nigh_status start_vectors(nigh_answer *a, nigh_refusal *why) {
     return status;
 }
 
-static nigh_status read_request(nigh_answer *a, nigh_task task, nigh_refusal *why) {
-    nigh_status status = nigh_request_parse(&a->r, task, nigh_exchange_body(a->x), why);
-    nigh_exchange_drop_body(a->x);
-    if (status != NIGH_OK) return status;
+nigh_status nigh_openai_start(nigh_answer *a, const nigh_job_calls *calls, nigh_refusal *why) {
+    a->model = a->served->id;
+    a->model_sha256 = a->served->sha256;
+    a->prompt_tokens = 0;
+    a->out.len = 0;
     NIGH_TRY(check_model(a, why));
+    return a->r.task == NIGH_TASK_EMBEDDING ? start_vectors(a, calls, why) : start_text(a, calls, why);
+}
+
+static nigh_status start_plain(nigh_answer *a, nigh_refusal *why) {
+    a->served = nigh_node_find(a->node, a->r.model);
+    if (!a->served)
+        return nigh_refuse(why, NIGH_ENOENT, "model_not_found", "model",
+            "there is no such model here; GET /v1/models lists them");
     nigh_receipt_init(&a->receipt, a->served->id, a->served->sha256, nigh_exchange_client(a->x));
-    nigh_format(a->id, sizeof a->id, "%s-%s", task == NIGH_TASK_CHAT ? "chatcmpl" : "cmpl", a->receipt.id + 5);
+    nigh_openai_name(a);
+    return nigh_openai_start(a, &plain_calls, why);
+}
+
+void nigh_openai_name(nigh_answer *a) {
+    nigh_format(a->id, sizeof a->id, "%s-%s", a->r.task == NIGH_TASK_CHAT ? "chatcmpl" : "cmpl", a->receipt.id + 5);
     a->created_s = nigh_os_unix_ms() / 1000;
-    return NIGH_OK;
+}
+
+nigh_answer *nigh_openai_new(nigh_node *n, nigh_exchange *x, nigh_task task) {
+    nigh_answer *a = nigh_alloc(sizeof *a, 1);
+    if (!a) return NULL;
+    *a = (nigh_answer){ .node = n, .x = x, .start_ns = x ? nigh_exchange_start_ns(x) : nigh_os_now_ns(),
+        .out = NIGH_BUF(task == NIGH_TASK_EMBEDDING ? EMBED_OUT_MAX : TEXT_MAX * 4), .model = "", .model_sha256 = "" };
+    return a;
 }
 
 void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task) {
     nigh_refusal why = { 0 };
-    nigh_answer *a = nigh_alloc(sizeof *a, 1);
+    nigh_answer *a = nigh_openai_new(n, x, task);
     if (!a) { nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory"); return; }
-    *a = (nigh_answer){ .node = n, .x = x, .out = NIGH_BUF(task == NIGH_TASK_EMBEDDING ? EMBED_OUT_MAX
-        : TEXT_MAX * 4) };
-    nigh_status status = read_request(a, task, &why);
     nigh_exchange_keep(x);
-    if (status == NIGH_OK) status = task == NIGH_TASK_EMBEDDING ? start_vectors(a, &why) : start_text(a, &why);
+    nigh_status status = nigh_request_parse_any(&a->r, task, nigh_exchange_body(x), &why);
+    nigh_exchange_drop_body(x);
+    if (status == NIGH_OK && n->place && nigh_place_takes(n->place, a)) { nigh_place_begin(n->place, a); return; }
+    if (status == NIGH_OK) status = start_plain(a, &why);
     if (status == NIGH_OK) return;
     count_answer(a, why.status);
     nigh_exchange_error(x, why.status, why.code, why.param, why.text);
-    free_answer(a);
+    nigh_openai_free(a);
     nigh_exchange_release(x);
 }

@@ -1,5 +1,6 @@
 /* openai.h - an answer in OpenAI's words: text, chat or vectors, whole or as a stream.
- * openai.c holds an answer together while the scheduler makes it; openai_write.c spells it. */
+ * openai.c holds an answer together while the scheduler makes it; openai_write.c spells it. An answer to a feature
+ * of a policy (`placed`) may be made by several places in turn: place_try.c leads it and uses the same parts. */
 #ifndef NIGH_OPENAI_H
 #define NIGH_OPENAI_H
 
@@ -13,12 +14,25 @@ typedef struct {
     size_t text_bytes;                      /* of the answer so far, also when it was streamed */
     uint32_t token_count, cached;
     nigh_finish finish;
+    const char *finish_word;                /* of another place: "tool_calls", ...; NULL: as finish says */
+    double logprob_sum;                     /* of its tokens, when they were asked for */
 } nigh_choice;
+
+/* One call of a tool by another place's model. */
+typedef struct { nigh_buf id, name, arguments; } nigh_tool_call;
+enum { NIGH_TOOL_CALLS_MAX = 64 };
 
 typedef struct {
     nigh_node *node;
-    nigh_exchange *x;
-    const nigh_served *served;
+    nigh_exchange *x;                       /* NULL: nobody waits (a request out of the queue) */
+    nigh_placed *placed;                    /* NULL: a plain request for a model of this node */
+    uint64_t start_ns;
+    const nigh_served *served;              /* NULL while another place answers */
+    const char *model, *model_sha256;       /* what answers; sha256 "": not known */
+    nigh_str goes_on;                       /* what the answer says already, by a place that broke off */
+    bool wants_logprobs;                    /* for a look at how sure the model is */
+    nigh_tool_call *tools;                  /* [NIGH_TOOL_CALLS_MAX], or NULL */
+    size_t tool_count;
     nigh_request r;
     nigh_receipt receipt;
     char id[40];
@@ -30,11 +44,44 @@ typedef struct {
     nigh_buf out;                           /* the whole answer, or one event */
 } nigh_answer;
 
+/* ---- openai.c ---- */
+/* start: of its request; x NULL: now. NULL: no memory. */
+nigh_answer *nigh_openai_new(nigh_node *n, nigh_exchange *x, nigh_task task);
+void nigh_openai_name(nigh_answer *a);              /* its id, from its receipt's, and the time */
+void nigh_openai_free(nigh_answer *a);
+void nigh_openai_drop_choices(nigh_answer *a);
+NIGH_CHECK nigh_status nigh_openai_make_choices(nigh_answer *a, size_t count);
+uint64_t nigh_openai_us(const nigh_answer *a);      /* since its request */
+nigh_client nigh_openai_client(nigh_answer *a);
+/* Begins the stream, with the role of each choice. The fields of the head are set before. */
+void nigh_openai_begin_stream(nigh_answer *a);
+void nigh_openai_text(nigh_answer *a, size_t choice, nigh_str text);    /* out at once, or gathered */
+void nigh_openai_replay(nigh_answer *a, size_t choice);                 /* what was gathered, as events */
+void nigh_openai_step(nigh_answer *a, size_t choice, const nigh_step *step);
+void nigh_openai_vector(nigh_answer *a, size_t i, const float *v, size_t count);
+/* Prompts to ids, and to the scheduler of a->served. On success `calls` own the answer. */
+NIGH_CHECK nigh_status nigh_openai_start(nigh_answer *a, const nigh_job_calls *calls, nigh_refusal *why);
+/* The end: a stream's last events, or the whole answer. The fields of the head are set before. */
+void nigh_openai_end_well(nigh_answer *a);
+void nigh_openai_end_in_error(nigh_answer *a, int http, const char *code, const char *param, const char *text);
+/* Counts it, lets the client go and frees. */
+void nigh_openai_over(nigh_answer *a);
+
+/* openai_prompt.c: text that the answer has already, behind the ids of the prompt. */
+NIGH_CHECK nigh_status nigh_openai_go_on(const nigh_served *m, const nigh_request *r, nigh_str text, nigh_ids *ids,
+    nigh_refusal *why);
+
+/* ---- openai_write.c ---- */
 NIGH_CHECK nigh_status nigh_openai_add_logprobs(nigh_answer *a, nigh_choice *c, const nigh_step *step);
 /* Clears a->out and spells into it: */
 NIGH_CHECK nigh_status nigh_openai_role_event(nigh_answer *a, size_t choice);
 /* takes the logprobs gathered since the last */
 NIGH_CHECK nigh_status nigh_openai_text_event(nigh_answer *a, size_t choice, nigh_str text);
+/* A piece of the i-th call of a tool; id and name with its first. */
+NIGH_CHECK nigh_status nigh_openai_tool_event(nigh_answer *a, size_t i, nigh_str id, nigh_str name,
+    nigh_str arguments);
+/* The calls as an array, as a whole answer holds them. */
+NIGH_CHECK nigh_status nigh_openai_tools_json(const nigh_answer *a, nigh_buf *out);
 NIGH_CHECK nigh_status nigh_openai_finish_event(nigh_answer *a, size_t choice, bool with_receipt);
 NIGH_CHECK nigh_status nigh_openai_usage_event(nigh_answer *a);
 NIGH_CHECK nigh_status nigh_openai_whole(nigh_answer *a);

@@ -120,3 +120,12 @@ nigh_status nigh_openai_prompt(const nigh_served *m, const nigh_request *r, size
     if (r->task != NIGH_TASK_EMBEDDING && ids->len >= ids->limit) return refuse_long(why, r, ids->limit);
     return NIGH_OK;
 }
+
+nigh_status nigh_openai_go_on(const nigh_served *m, const nigh_request *r, nigh_str text, nigh_ids *ids,
+    nigh_refusal *why) {
+    nigh_err err = { 0 };
+    nigh_status status = nigh_tokenizer_encode(nigh_model_tokenizer(m->model), text, (nigh_encode_opts){ 0 }, ids,
+        &err);
+    if (status == NIGH_ERANGE || (status == NIGH_OK && ids->len >= ids->limit)) return refuse_long(why, r, ids->limit);
+    return status == NIGH_OK ? NIGH_OK : nigh_refuse(why, status, "no_memory", NULL, "%s", nigh_status_text(status));
+}

@@ -3,6 +3,8 @@
  * stands in the last chunk, or in the whole answer, as "nigh_receipt". */
 #include "node/openai.h"
 
+#include "node/place.h"
+
 static bool is_chat(const nigh_answer *a) { return a->r.task == NIGH_TASK_CHAT; }
 
 static nigh_status add(nigh_buf *b, const char *text) { return nigh_buf_add(b, nigh_str_of(text)); }
@@ -11,12 +13,15 @@ static nigh_status add_head(nigh_answer *a, bool chunk) {
     const char *object = is_chat(a) ? chunk ? "chat.completion.chunk" : "chat.completion" : "text_completion";
     NIGH_TRY(nigh_buf_addf(&a->out, "%s{\"id\":\"%s\",\"object\":\"%s\",\"created\":%llu,\"model\":", chunk
         ? "data: " : "", a->id, object, (unsigned long long)a->created_s));
-    NIGH_TRY(nigh_json_add_string(&a->out, nigh_str_of(a->served->id)));
-    return nigh_buf_addf(&a->out, ",\"system_fingerprint\":\"%.12s\",\"choices\":[", a->served->sha256);
+    NIGH_TRY(nigh_json_add_string(&a->out, nigh_str_of(a->model)));
+    if (!a->model_sha256[0]) return add(&a->out, ",\"system_fingerprint\":null,\"choices\":[");
+    return nigh_buf_addf(&a->out, ",\"system_fingerprint\":\"%.12s\",\"choices\":[", a->model_sha256);
 }
 
-static const char *finish_name(nigh_finish f) { return f == NIGH_FINISH_LENGTH ? "\"length\""
-    : f == NIGH_FINISH_NONE ? "null" : "\"stop\""; }
+static const char *finish_name(const nigh_choice *c) {
+    if (c->finish_word) return c->finish_word;
+    return c->finish == NIGH_FINISH_LENGTH ? "length" : "stop";
+}
 
 /* ---- logprobs ---- */
 
@@ -140,7 +145,7 @@ static nigh_status add_usage(nigh_answer *a) {
 
 static nigh_status add_receipt(nigh_answer *a) {
     NIGH_TRY(add(&a->out, ",\"nigh_receipt\":"));
-    return nigh_receipt_json(&a->receipt, &a->out);
+    return a->placed ? nigh_place_receipt(a->placed, &a->out) : nigh_receipt_json(&a->receipt, &a->out);
 }
 
 /* ---- events ---- */
@@ -171,13 +176,45 @@ nigh_status nigh_openai_text_event(nigh_answer *a, size_t choice, nigh_str text)
     return end_event(a);
 }
 
+nigh_status nigh_openai_tool_event(nigh_answer *a, size_t i, nigh_str id, nigh_str name, nigh_str arguments) {
+    a->out.len = 0;
+    NIGH_TRY(add_head(a, true));
+    NIGH_TRY(nigh_buf_addf(&a->out, "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":%zu,", i));
+    if (id.len || name.len) {
+        NIGH_TRY(add(&a->out, "\"id\":"));
+        NIGH_TRY(nigh_json_add_string(&a->out, id));
+        NIGH_TRY(add(&a->out, ",\"type\":\"function\",\"function\":{\"name\":"));
+        NIGH_TRY(nigh_json_add_string(&a->out, name));
+        NIGH_TRY(nigh_buf_add_char(&a->out, ','));
+    } else NIGH_TRY(add(&a->out, "\"function\":{"));
+    NIGH_TRY(add(&a->out, "\"arguments\":"));
+    NIGH_TRY(nigh_json_add_string(&a->out, arguments));
+    NIGH_TRY(add(&a->out, "}}]},\"logprobs\":null,\"finish_reason\":null}"));
+    return end_event(a);
+}
+
+nigh_status nigh_openai_tools_json(const nigh_answer *a, nigh_buf *out) {
+    NIGH_TRY(nigh_buf_add_char(out, '['));
+    for (size_t i = 0; i < a->tool_count; i++) {
+        const nigh_tool_call *t = &a->tools[i];
+        NIGH_TRY(add(out, i ? ",{\"id\":" : "{\"id\":"));
+        NIGH_TRY(nigh_json_add_string(out, nigh_buf_str(&t->id)));
+        NIGH_TRY(add(out, ",\"type\":\"function\",\"function\":{\"name\":"));
+        NIGH_TRY(nigh_json_add_string(out, nigh_buf_str(&t->name)));
+        NIGH_TRY(add(out, ",\"arguments\":"));
+        NIGH_TRY(nigh_json_add_string(out, nigh_buf_str(&t->arguments)));
+        NIGH_TRY(add(out, "}}"));
+    }
+    return nigh_buf_add_char(out, ']');
+}
+
 nigh_status nigh_openai_finish_event(nigh_answer *a, size_t choice, bool with_receipt) {
     a->out.len = 0;
     NIGH_TRY(add_head(a, true));
     NIGH_TRY(nigh_buf_addf(&a->out, is_chat(a)
-        ? "{\"index\":%zu,\"delta\":{},\"logprobs\":null,\"finish_reason\":%s}"
-            : "{\"index\":%zu,\"text\":\"\",\"logprobs\":null,\"finish_reason\":%s}",
-                           choice, finish_name(a->choices[choice].finish)));
+        ? "{\"index\":%zu,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"%s\"}"
+            : "{\"index\":%zu,\"text\":\"\",\"logprobs\":null,\"finish_reason\":\"%s\"}",
+                           choice, finish_name(&a->choices[choice])));
     if (!with_receipt) return end_event(a);
     NIGH_TRY(nigh_buf_add_char(&a->out, ']'));
     NIGH_TRY(add_receipt(a));
@@ -203,10 +240,15 @@ nigh_status nigh_openai_whole(nigh_answer *a) {
         if (i) NIGH_TRY(nigh_buf_add_char(&a->out, ','));
         NIGH_TRY(nigh_buf_addf(&a->out, is_chat(a)
             ? "{\"index\":%zu,\"message\":{\"role\":\"assistant\",\"content\":" : "{\"index\":%zu,\"text\":", i));
-        NIGH_TRY(nigh_json_add_string(&a->out, nigh_buf_str(&c->text)));
+        if (a->tool_count && !c->text.len) NIGH_TRY(add(&a->out, "null"));
+        else NIGH_TRY(nigh_json_add_string(&a->out, nigh_buf_str(&c->text)));
+        if (a->tool_count) {
+            NIGH_TRY(add(&a->out, ",\"tool_calls\":"));
+            NIGH_TRY(nigh_openai_tools_json(a, &a->out));
+        }
         if (is_chat(a)) NIGH_TRY(add(&a->out, ",\"refusal\":null}"));
         NIGH_TRY(add_logprobs_member(a, c));
-        NIGH_TRY(nigh_buf_addf(&a->out, ",\"finish_reason\":%s}", finish_name(c->finish)));
+        NIGH_TRY(nigh_buf_addf(&a->out, ",\"finish_reason\":\"%s\"}", finish_name(c)));
     }
     NIGH_TRY(nigh_buf_add_char(&a->out, ']'));
     NIGH_TRY(add_usage(a));
@@ -264,7 +306,7 @@ nigh_status nigh_openai_add_vector(nigh_answer *a, size_t i, const float *v, siz
 
 nigh_status nigh_openai_end_vectors(nigh_answer *a) {
     NIGH_TRY(add(&a->out, "],\"model\":"));
-    NIGH_TRY(nigh_json_add_string(&a->out, nigh_str_of(a->served->id)));
+    NIGH_TRY(nigh_json_add_string(&a->out, nigh_str_of(a->model)));
     NIGH_TRY(nigh_buf_addf(&a->out, ",\"usage\":{\"prompt_tokens\":%u,\"total_tokens\":%u}", a->prompt_tokens,
         a->prompt_tokens));
     NIGH_TRY(add_receipt(a));

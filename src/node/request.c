@@ -4,6 +4,8 @@
  * is kept. */
 #include "node/request.h"
 
+#include "place/policy.h"
+
 enum { C = NIGH_TASK_COMPLETION, M = NIGH_TASK_CHAT, E = NIGH_TASK_EMBEDDING };
 #define AT(member) offsetof(nigh_request, member)
 
@@ -70,6 +72,13 @@ nigh_status nigh_refuse(nigh_refusal *why, nigh_status code, const char *name, c
 
 static nigh_status bad_type(nigh_refusal *why, const char *param, const char *wanted) {
     return nigh_refuse(why, NIGH_EINVAL, "invalid_type", param, "'%s' must be %s", param, wanted);
+}
+
+/* A model of this node cannot do it; the first such thing is what is said. */
+static nigh_status beyond(nigh_request *r, unsigned needs, const char *param, const char *text) {
+    r->needs |= needs;
+    if (!r->beyond) { r->beyond = text; r->beyond_param = param; }
+    return NIGH_OK;
 }
 
 static bool is_absent(const nigh_json *v) { return !v || v->type == NIGH_JSON_NULL; }
@@ -169,21 +178,18 @@ static nigh_status take_stream_options(nigh_request *r, const nigh_json *v, nigh
 
 static nigh_status take_response_format(nigh_request *r, const nigh_json *v, nigh_refusal *why) {
     const nigh_json *type = nigh_json_get(v, NIGH_STR("type"));
-    (void)r;
     if (v->type != NIGH_JSON_OBJECT || !type || type->type != NIGH_JSON_STRING)
         return bad_type(why, "response_format", "an object with a type");
     if (nigh_str_eq(type->text, NIGH_STR("text"))) return NIGH_OK;
-    return nigh_refuse(why, NIGH_ENOSUP, "unsupported_value", "response_format",
-        "only the response format 'text' is supported so far");
+    return beyond(r, NIGH_CAN_JSON, "response_format", "only the response format 'text' is supported so far");
 }
 
 static nigh_status take_tool_choice(nigh_request *r, const nigh_json *v, nigh_refusal *why) {
-    (void)r;
     if (v->type == NIGH_JSON_STRING && (nigh_str_eq(v->text, NIGH_STR("auto"))
         || nigh_str_eq(v->text, NIGH_STR("none")))) return NIGH_OK;
     if (v->type != NIGH_JSON_STRING && v->type != NIGH_JSON_OBJECT)
         return bad_type(why, "tool_choice", "a string or an object");
-    return nigh_refuse(why, NIGH_ENOSUP, "unsupported_value", "tool_choice",
+    return beyond(r, NIGH_CAN_TOOLS, "tool_choice",
         "a call of a tool cannot be forced so far; 'auto' and 'none' are supported");
 }
 
@@ -197,15 +203,15 @@ static nigh_status take_tools(nigh_request *r, const nigh_json *v, nigh_refusal 
         if (!name || name->type != NIGH_JSON_STRING || !name->text.len || name->text.len > 64)
             return bad_type(why, "tools", "functions with a name of 1..64 bytes");
     }
-    if (v->count) r->tools = v;
+    if (!v->count) return NIGH_OK;
+    r->tools = v;
+    r->needs |= NIGH_CAN_TOOLS;
     return NIGH_OK;
 }
 
 static nigh_status take_suffix(nigh_request *r, const nigh_json *v, nigh_refusal *why) {
-    (void)r;
     if (v->type != NIGH_JSON_STRING) return bad_type(why, "suffix", "a string");
-    return v->text.len ? nigh_refuse(why, NIGH_ENOSUP, "unsupported_value", "suffix",
-        "text after the gap is not supported so far") : NIGH_OK;
+    return v->text.len ? beyond(r, 0, "suffix", "text after the gap is not supported so far") : NIGH_OK;
 }
 
 static nigh_status take_encoding(nigh_request *r, const nigh_json *v, nigh_refusal *why) {
@@ -223,21 +229,22 @@ static nigh_status take_kwargs(nigh_request *r, const nigh_json *v, nigh_refusal
 }
 
 /* A text part of a message; anything else cannot be shown to a model of text. */
-static nigh_status check_parts(const nigh_json *parts, nigh_refusal *why) {
+static nigh_status check_parts(nigh_request *r, const nigh_json *parts, nigh_refusal *why) {
     for (const nigh_json *p = parts->first; p; p = p->next) {
         const nigh_json *type = nigh_json_get(p, NIGH_STR("type")), *text = nigh_json_get(p, NIGH_STR("text"));
         if (p->type != NIGH_JSON_OBJECT || !type || type->type != NIGH_JSON_STRING)
             return bad_type(why, "messages", "messages whose parts are objects with a type");
-        if (!nigh_str_eq(type->text, NIGH_STR("text")))
-            return nigh_refuse(why, NIGH_ENOSUP, "unsupported_value", "messages",
-                "only text parts are supported so far");
+        if (!nigh_str_eq(type->text, NIGH_STR("text"))) {
+            NIGH_TRY(beyond(r, NIGH_CAN_VISION, "messages", "only text parts are supported so far"));
+            continue;
+        }
         if (!text || text->type != NIGH_JSON_STRING)
             return bad_type(why, "messages", "messages whose text parts hold a text");
     }
     return NIGH_OK;
 }
 
-static nigh_status check_message(const nigh_json *m, nigh_refusal *why) {
+static nigh_status check_message(nigh_request *r, const nigh_json *m, nigh_refusal *why) {
     static const char *const roles[] = { "system", "developer", "user", "assistant", "tool", "function" };
     const nigh_json *role = nigh_json_get(m, NIGH_STR("role")), *content = nigh_json_get(m, NIGH_STR("content"));
     bool known = false;
@@ -249,7 +256,7 @@ static nigh_status check_message(const nigh_json *m, nigh_refusal *why) {
         if (nigh_str_eq(role->text, NIGH_STR("assistant"))) return NIGH_OK;     /* a call of a tool alone */
         return bad_type(why, "messages", "messages with a content");
     }
-    if (content->type == NIGH_JSON_ARRAY) return check_parts(content, why);
+    if (content->type == NIGH_JSON_ARRAY) return check_parts(r, content, why);
     return content->type == NIGH_JSON_STRING ? NIGH_OK : bad_type(why, "messages",
         "messages whose content is a string or an array of parts");
 }
@@ -259,7 +266,7 @@ static nigh_status take_messages(nigh_request *r, const nigh_json *v, nigh_refus
     if (v->count > NIGH_REQUEST_MESSAGES_MAX)
         return nigh_refuse(why, NIGH_EINVAL, "too_many", "messages", "'messages' may hold at most %d",
             NIGH_REQUEST_MESSAGES_MAX);
-    for (const nigh_json *m = v->first; m; m = m->next) NIGH_TRY(check_message(m, why));
+    for (const nigh_json *m = v->first; m; m = m->next) NIGH_TRY(check_message(r, m, why));
     r->content = v;
     return NIGH_OK;
 }
@@ -289,6 +296,14 @@ static nigh_status take_prompt(nigh_request *r, const nigh_json *v,
 static nigh_status take_input(nigh_request *r, const nigh_json *v,
     nigh_refusal *why) { return take_texts(r, v, "input", NIGH_REQUEST_INPUTS_MAX, why); }
 
+/* Only what names a feature is read; the rest is the client's own. */
+static nigh_status take_metadata(nigh_request *r, const nigh_json *v, nigh_refusal *why) {
+    const nigh_json *feature = nigh_json_get(v, NIGH_STR("feature"));
+    (void)why;
+    if (feature && feature->type == NIGH_JSON_STRING) r->feature = feature->text;
+    return NIGH_OK;
+}
+
 static const struct { const char *name; unsigned tasks; bool needed; nigh_status (*take)(nigh_request *,
     const nigh_json *, nigh_refusal *); } shapes[] = {
     { "messages", M, true, take_messages }, { "prompt", C, true, take_prompt }, { "input", E, true, take_input },
@@ -297,7 +312,7 @@ static const struct { const char *name; unsigned tasks; bool needed; nigh_status
         { "response_format", C | M, false, take_response_format },
     { "tools", M, false, take_tools }, { "tool_choice", M, false, take_tool_choice },
         { "suffix", C, false, take_suffix }, { "encoding_format", E, false, take_encoding },
-    { "chat_template_kwargs", M, false, take_kwargs } };
+    { "chat_template_kwargs", M, false, take_kwargs }, { "metadata", C | M | E, false, take_metadata } };
 
 static nigh_status take_all(nigh_request *r, const nigh_json *root, nigh_refusal *why) {
     NIGH_TRY(take_fields(r, root, why));
@@ -315,7 +330,7 @@ static nigh_status take_all(nigh_request *r, const nigh_json *root, nigh_refusal
     return NIGH_OK;
 }
 
-nigh_status nigh_request_parse(nigh_request *r, nigh_task task, nigh_str body, nigh_refusal *why) {
+nigh_status nigh_request_parse_any(nigh_request *r, nigh_task task, nigh_str body, nigh_refusal *why) {
     nigh_err err = { 0 };
     *r = (nigh_request){ .task = task, .n = 1, .temperature = 1, .top_p = 1 };
     *why = (nigh_refusal){ 0 };
@@ -327,8 +342,17 @@ nigh_status nigh_request_parse(nigh_request *r, nigh_task task, nigh_str body, n
     }
     status = r->doc.root->type == NIGH_JSON_OBJECT ? take_all(r, r->doc.root, why)
         : nigh_refuse(why, NIGH_EINVAL, "invalid_json", NULL, "the body must be a JSON object");
+    if (task == NIGH_TASK_EMBEDDING) r->needs |= NIGH_CAN_EMBED;
     if (status != NIGH_OK) nigh_request_release(r);
     return status;
+}
+
+nigh_status nigh_request_parse(nigh_request *r, nigh_task task, nigh_str body, nigh_refusal *why) {
+    NIGH_TRY(nigh_request_parse_any(r, task, body, why));
+    if (!r->beyond) return NIGH_OK;
+    (void)nigh_refuse(why, NIGH_ENOSUP, "unsupported_value", r->beyond_param, "%s", r->beyond);
+    nigh_request_release(r);
+    return NIGH_ENOSUP;
 }
 
 nigh_status nigh_request_forget(nigh_request *r) {
@@ -343,7 +367,7 @@ nigh_status nigh_request_forget(nigh_request *r) {
         to += r->stop[i].len;
     }
     r->content = r->tools = r->template_kwargs = NULL;
-    r->model = NIGH_STR("");
+    r->model = r->feature = NIGH_STR("");
     nigh_json_release(&r->doc);
     return NIGH_OK;
 }

@@ -30,6 +30,10 @@ typedef struct {
     const nigh_json *content;       /* prompt, messages or input: checked for shape, not yet for its words */
     const nigh_json *tools, *template_kwargs;
     char *stop_bytes;               /* of the stop strings, once the JSON is gone */
+    unsigned needs;                 /* NIGH_CAN_* (place/policy.h): what has to be able to answer it */
+    /* What a model of this node cannot do of it, in words, and the field; NULL: nothing. Another place may. */
+    const char *beyond, *beyond_param;
+    nigh_str feature;               /* metadata.feature; "" none */
 } nigh_request;
 
 /* Why a request was refused, in the words of the API. */
@@ -37,6 +41,8 @@ typedef struct { int status; const char *code, *param; char text[240]; } nigh_re
 
 /* Fails with EINVAL (and the like) and fills why. On success release it. */
 NIGH_CHECK nigh_status nigh_request_parse(nigh_request *r, nigh_task task, nigh_str body, nigh_refusal *why);
+/* The same for a request that another place may answer: `beyond` is noted instead of refused. */
+NIGH_CHECK nigh_status nigh_request_parse_any(nigh_request *r, nigh_task task, nigh_str body, nigh_refusal *why);
 void nigh_request_release(nigh_request *r);
 /* Lets go of the JSON, which can be a hundred times as large as its text, once the words were read: content, tools and
  * model are gone then, numbers and stop strings stay. On failure nothing has changed. */

@@ -1,0 +1,154 @@
+/* place.c - the policy of a node: read at start, its targets found among the models; the routes that tell of it. */
+#include "node/place_parts.h"
+
+#include "base/os.h"
+
+/* ---- life ---- */
+
+/* The model of this node that a device target names, if its hash is the one that is asked for. */
+static const nigh_served *served_as(const nigh_node *n, const nigh_target *t) {
+    const nigh_served *m = t->model.len ? nigh_node_find(n, t->model) : NULL;
+    return m && (!t->hash.len || nigh_str_eq(t->hash, nigh_str_of(m->sha256))) ? m : NULL;
+}
+
+static bool is_near(nigh_str url) {
+    static const char *const names[] = { "//127.", "//localhost", "//[::1]" };
+    for (size_t i = 0; i < NIGH_COUNT(names); i++)
+        if (nigh_str_find(url, nigh_str_of(names[i]), 0) != SIZE_MAX) return true;
+    return false;
+}
+
+static void find_targets(nigh_place *p) {
+    for (size_t t = 0; t < p->policy->target_count; t++) {
+        const nigh_target *target = &p->policy->targets[t];
+        if (target->tier != NIGH_TIER_DEVICE) { p->near |= is_near(target->url); continue; }
+        p->served[t] = served_as(p->node, target);
+        p->models |= (uint64_t)(p->served[t] != NULL) << t;
+    }
+}
+
+static nigh_status read_policy(nigh_place *p, const char *path, nigh_err *err) {
+    nigh_buf text = NIGH_BUF(NIGH_POLICY_BYTES_MAX);
+    nigh_err inner = { 0 };
+    nigh_status status = nigh_file_read(&text, path, err);
+    if (status == NIGH_OK && (status = nigh_policy_parse(&p->policy, nigh_buf_str(&text), &inner)) != NIGH_OK)
+        nigh_failf(err, status, inner.at, "%s: byte %llu: %s", path, (unsigned long long)inner.at, inner.text);
+    nigh_buf_release(&text);
+    return status;
+}
+
+nigh_status nigh_place_open(nigh_place **out, nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
+    nigh_place *p = *out = nigh_alloc(sizeof *p, 1);    /* the node closes it also when this fails */
+    if (!p) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the policy");
+    p->node = n;
+    pthread_mutex_init(&p->lock, NULL);
+    NIGH_TRY(read_policy(p, o->policy, err));
+    find_targets(p);
+    return NIGH_OK;
+}
+
+void nigh_place_stop(nigh_place *p) { (void)p; }
+
+void nigh_place_close(nigh_place *p) {
+    if (!p) return;
+    nigh_policy_free(p->policy);
+    pthread_mutex_destroy(&p->lock);
+    nigh_free(p);
+}
+
+/* ---- GET /nigh/placement ---- */
+
+static bool has_policy(const nigh_place *p, nigh_exchange *x) {
+    if (p && p->policy) return true;
+    nigh_exchange_error(x, 404, "no_policy", NULL, "this node has no policy: nigh serve --policy FILE");
+    return false;
+}
+
+static nigh_status add_target(nigh_buf *b, nigh_place *p, size_t t, uint64_t now_ms) {
+    const nigh_target *target = &p->policy->targets[t];
+    const place_target *s = &p->targets[t];
+    char region[16];
+    bool closed = s->closed_until_ms != 0;
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR("{\"target\":")));
+    NIGH_TRY(nigh_json_add_string(b, target->name));
+    NIGH_TRY(nigh_buf_addf(b, ",\"tier\":\"%s\",\"region\":\"%s\",\"model\":", nigh_tier_name(target->tier),
+        place_region(p->policy, target, region)));
+    NIGH_TRY(nigh_json_add_string(b, target->model));
+    NIGH_TRY(nigh_buf_addf(b, ",\"here\":%s,\"health\":\"%s\",\"closed_ms\":%llu,\"failures\":%u,\"tries\":%llu,"
+        "\"answers\":%llu,\"bytes_out\":%llu,\"bytes_in\":%llu", p->served[t] ? "true" : "false",
+        !closed ? "open" : now_ms < s->closed_until_ms ? "closed" : "half-open",
+        (unsigned long long)(closed && now_ms < s->closed_until_ms ? s->closed_until_ms - now_ms : 0), s->failures,
+        (unsigned long long)s->tries, (unsigned long long)s->answers, (unsigned long long)s->bytes_out,
+        (unsigned long long)s->bytes_in));
+    NIGH_TRY(nigh_buf_addf(b, ",\"first_ms\":{\"ewma\":%.1f,\"p95\":%u},\"total_ms\":{\"ewma\":%.1f,\"p95\":%u},"
+        "\"last_error\":", s->first_ewma, s->first_p95, s->total_ewma, s->total_p95));
+    NIGH_TRY(nigh_json_add_string(b, nigh_str_of(s->error)));
+    return nigh_buf_add_char(b, '}');
+}
+
+static nigh_status add_feature(nigh_buf *b, const nigh_place *p, size_t f) {
+    const nigh_policy *policy = p->policy;
+    const nigh_feature *feature = &policy->features[f];
+    bool any = false;
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR("{\"feature\":")));
+    NIGH_TRY(nigh_json_add_string(b, feature->name));
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR(",\"class\":")));
+    NIGH_TRY(nigh_json_add_string(b, policy->classes[feature->class_idx].name));
+    NIGH_TRY(nigh_buf_addf(b, ",\"answers\":%llu,\"degraded\":%llu,\"errors\":%llu,\"on\":{",
+        (unsigned long long)p->features[f].answers, (unsigned long long)p->features[f].degraded,
+        (unsigned long long)p->features[f].errors));
+    for (size_t i = 0; i < feature->place_count; i++) {
+        uint8_t t = feature->place[i];
+        NIGH_TRY(nigh_buf_add(b, any ? NIGH_STR(",") : NIGH_STR("")));
+        NIGH_TRY(nigh_json_add_string(b, policy->targets[t].name));
+        NIGH_TRY(nigh_buf_addf(b, ":%llu", (unsigned long long)p->features[f].on_target[t]));
+        any = true;
+    }
+    return nigh_buf_add(b, NIGH_STR("}}"));
+}
+
+static nigh_status add_all(nigh_buf *b, nigh_place *p) {
+    uint64_t now_ms = place_now_ms();
+    NIGH_TRY(nigh_buf_addf(b, "{\"policy_version\":%llu,\"offline\":%s,\"targets\":[",
+        (unsigned long long)p->policy->version, atomic_load(&p->offline) ? "true" : "false"));
+    for (size_t t = 0; t < p->policy->target_count; t++) {
+        if (t) NIGH_TRY(nigh_buf_add_char(b, ','));
+        NIGH_TRY(add_target(b, p, t, now_ms));
+    }
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR("],\"features\":[")));
+    for (size_t f = 0; f < p->policy->feature_count; f++) {
+        if (f) NIGH_TRY(nigh_buf_add_char(b, ','));
+        NIGH_TRY(add_feature(b, p, f));
+    }
+    return nigh_buf_add(b, NIGH_STR("]}"));
+}
+
+void nigh_place_about(nigh_place *p, nigh_exchange *x) {
+    nigh_buf b = NIGH_BUF(4 << 20);
+    if (!has_policy(p, x)) return;
+    pthread_mutex_lock(&p->lock);
+    nigh_status status = add_all(&b, p);
+    pthread_mutex_unlock(&p->lock);
+    if (status == NIGH_OK) nigh_exchange_reply(x, 200, "application/json", nigh_buf_str(&b));
+    else nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory");
+    nigh_buf_release(&b);
+}
+
+/* ---- POST /nigh/offline ---- */
+
+void nigh_place_offline(nigh_place *p, nigh_exchange *x) {
+    nigh_json_doc doc = { 0 };
+    if (!has_policy(p, x)) return;
+    if (strcmp(nigh_exchange_client(x), "loopback") != 0) {
+        nigh_exchange_error(x, 403, "loopback_only", NULL, "only a program of this machine may do this");
+        return;
+    }
+    const nigh_json *v = nigh_json_parse(&doc, nigh_exchange_body(x), NULL) == NIGH_OK
+                             ? nigh_json_get(doc.root, NIGH_STR("offline")) : NULL;
+    if (v && v->type == NIGH_JSON_BOOL) {
+        atomic_store(&p->offline, v->boolean);
+        nigh_exchange_reply(x, 200, "application/json", v->boolean ? NIGH_STR("{\"offline\":true}")
+            : NIGH_STR("{\"offline\":false}"));
+    } else nigh_exchange_error(x, 400, "invalid_type", "offline", "'offline' must be true or false");
+    nigh_json_release(&doc);
+}

@@ -1,0 +1,85 @@
+/* place_local.c - a try of a model of this node: the parts of openai.c, led by the calls of a scheduler.
+ * A stream begins with its first text, so that nothing was sent yet while another place could still be asked. */
+#include "node/place_parts.h"
+
+#include "kernel/math.h"
+
+static nigh_client on_client(void *ud) {
+    nigh_answer *a = ud;
+    nigh_placed *pl = a->placed;
+    if (place_now_ms() > pl->try_until_ms) { pl->timed_out = true; return NIGH_CLIENT_GONE; }
+    return nigh_openai_client(a);
+}
+
+static void on_begin(void *ud, size_t seq, uint32_t cached) {
+    nigh_answer *a = ud;
+    a->choices[seq].cached = cached;
+}
+
+static void note_first(nigh_placed *pl) {
+    place_hop *hop = place_hop_now(pl);
+    uint64_t now_ms = place_now_ms();
+    if (!hop->first_ms) hop->first_ms = (uint32_t)(now_ms - pl->try_began_ms) + 1;
+    if (!pl->first_ms) pl->first_ms = (uint32_t)(nigh_openai_us(pl->a) / 1000) + 1;
+}
+
+static void on_step(void *ud, size_t seq, const nigh_step *step) {
+    nigh_answer *a = ud;
+    nigh_placed *pl = a->placed;
+    note_first(pl);
+    if (a->r.stream && !pl->hold && !a->begun) {
+        place_head(pl, false);
+        nigh_openai_begin_stream(a);
+    }
+    nigh_openai_step(a, seq, step);
+}
+
+static void on_vector(void *ud, size_t i, const float *v, size_t count) {
+    nigh_answer *a = ud;
+    note_first(a->placed);
+    nigh_openai_vector(a, i, v, count);
+}
+
+/* How sure was the model? The mean over all tokens of the logarithm of their probability, as a probability. */
+static bool is_unsure(const nigh_placed *pl) {
+    const nigh_answer *a = pl->a;
+    double sum = 0;
+    uint64_t count = 0;
+    for (size_t i = 0; i < a->choice_count; i++) {
+        sum += a->choices[i].logprob_sum;
+        count += a->choices[i].token_count;
+    }
+    return count && nigh_exp64(sum / (double)count) < pl->f->threshold;
+}
+
+static void on_done(void *ud, nigh_status status, const nigh_err *err) {
+    nigh_answer *a = ud;
+    nigh_placed *pl = a->placed;
+    if (a->x) nigh_exchange_on(a->x, NULL, NULL);
+    if (status == NIGH_OK && pl->hold && is_unsure(pl)) place_ended(pl, PLACE_UNSURE, "below the threshold");
+    else if (status == NIGH_OK) place_ended(pl, PLACE_OK, NULL);
+    else if (pl->timed_out) place_ended(pl, PLACE_TIMEOUT, "it took too long");
+    else place_ended(pl, status == NIGH_ECANCEL ? PLACE_CANCELLED : status == NIGH_ENOMEM ? PLACE_MEMORY : PLACE_FAILED,
+        err->text);
+}
+
+static const nigh_job_calls calls = { on_client, on_begin, on_step, on_vector, on_done };
+
+static place_end end_of(nigh_status status, const nigh_refusal *why) {
+    if (status == NIGH_EBUSY) return PLACE_BUSY;
+    if (status == NIGH_ENOMEM) return PLACE_MEMORY;
+    if (status == NIGH_ENOSUP) return PLACE_UNSUPPORTED;
+    if (status == NIGH_ECANCEL) return PLACE_CANCELLED;
+    return strcmp(why->code, "context_length_exceeded") == 0 ? PLACE_CONTEXT : PLACE_REJECTED;
+}
+
+place_end place_local_start(nigh_placed *pl, nigh_refusal *why) {
+    nigh_answer *a = pl->a;
+    a->served = pl->place->served[pl->t];
+    if (!a->served) return PLACE_UNREACHABLE;
+    pl->hold = pl->f && (pl->f->escalate & NIGH_ESCALATE_CONFIDENCE) && place_has_next(pl)
+               && a->r.task != NIGH_TASK_EMBEDDING;
+    a->wants_logprobs = pl->hold;
+    nigh_status status = nigh_openai_start(a, &calls, why);
+    return status == NIGH_OK ? PLACE_OK : end_of(status, why);
+}

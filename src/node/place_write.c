@@ -1,0 +1,175 @@
+/* place_write.c - what is said of an answer: the field x-placement, the receipt in the body, the counters.
+ *
+ *     x-placement: tier=edge;target=mid;region=DE;class=personal;why=local-first;degraded=0;out=312B;rid=rcpt-...
+ *
+ * In front of a stream the field says what is known then; the receipt in its last event says it all. */
+#include "node/place_parts.h"
+
+#include "base/os.h"
+
+/* A region of the policy when it is just that; else the one country; else how many. */
+const char *place_region(const nigh_policy *p, const nigh_target *t, char out[16]) {
+    size_t count = 0;
+    const char *none = t->tier == NIGH_TIER_DEVICE ? "here" : "not-stated";
+    if (t->tier == NIGH_TIER_DEVICE || !t->has_area) { nigh_format(out, 16, "%s", none); return out; }
+    for (size_t i = 0; i < p->country_count; i++) {
+        if (!(t->area.bits[i / 64] >> (i % 64) & 1)) continue;
+        if (!count++) nigh_format(out, 16, "%.*s", (int)nigh_min(p->countries[i].len, 15), p->countries[i].ptr);
+    }
+    if (count < 2) return out;
+    for (size_t i = 0; i < p->region_count; i++)
+        if (memcmp(&p->regions[i].area, &t->area, sizeof t->area) == 0) {
+            nigh_format(out, 16, "%.*s", (int)nigh_min(p->regions[i].name.len, 15), p->regions[i].name.ptr);
+            return out;
+        }
+    nigh_format(out, 16, "%zu-countries", count);
+    return out;
+}
+
+static const nigh_target *target_of(const nigh_placed *pl) {
+    return pl->t < pl->place->policy->target_count ? &pl->place->policy->targets[pl->t] : NULL;
+}
+
+static uint64_t bytes_out(const nigh_placed *pl) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < pl->hop_count; i++) bytes += pl->hops[i].bytes_out;
+    return bytes;
+}
+
+/* Why this place: the rank, or what became of those before it. */
+static void why_of(const nigh_placed *pl, char *out, size_t cap) {
+    static const char *const ranks[] = { "local-first", "latency", "cost", "quality" };
+    size_t n = nigh_format(out, cap, "%s", pl->f ? ranks[pl->f->rank] : "unknown-feature");
+    for (size_t i = 0; i + 1 < pl->hop_count && n < cap; i++) {
+        nigh_str name = pl->place->policy->targets[pl->hops[i].target_idx].name;
+        n += nigh_format(out + n, cap - n, "+%.*s:%s", (int)nigh_min(name.len, 24), name.ptr,
+            place_end_name((place_end)pl->hops[i].end));
+    }
+}
+
+/* A name of the policy inside a field: no separator, nothing that is not plain ASCII. */
+static void field_name(nigh_str name, char *out, size_t cap) {
+    size_t n = 0;
+    for (size_t i = 0; i < name.len && n + 1 < cap; i++) {
+        char c = name.ptr[i];
+        out[n++] = c > ' ' && c < 0x7f && c != ';' && c != '=' && c != ',' ? c : '_';
+    }
+    out[n] = '\0';
+}
+
+void place_head(nigh_placed *pl, bool whole) {
+    const nigh_policy *p = pl->place->policy;
+    const nigh_target *t = target_of(pl);
+    char field[512], region[16] = "-", name[64] = "-", class[64], why[128], degraded[96], out[32] = "";
+    if (!pl->a->x) return;
+    if (t) field_name(t->name, name, sizeof name);
+    if (t) (void)place_region(p, t, region);
+    field_name(p->classes[pl->d.class_idx].name, class, sizeof class);
+    why_of(pl, why, sizeof why);
+    field_name(nigh_str_of(pl->degraded), degraded, sizeof degraded);
+    if (whole || (t && t->tier == NIGH_TIER_DEVICE && !bytes_out(pl)))
+        nigh_format(out, sizeof out, "out=%lluB;", (unsigned long long)bytes_out(pl));
+    nigh_format(field, sizeof field, "tier=%s;target=%s;region=%s;class=%s;why=%s;degraded=%s;%srid=%s",
+        t ? nigh_tier_name(t->tier) : "-", name, region, class, why, pl->degraded[0] ? degraded : "0", out,
+        pl->a->receipt.id);
+    nigh_exchange_header(pl->a->x, "x-placement", field);
+}
+
+/* ---- the receipt ---- */
+
+static nigh_status add_hop(nigh_buf *b, const nigh_policy *p, const place_hop *h) {
+    const nigh_target *t = &p->targets[h->target_idx];
+    char region[16];
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR("{\"target\":")));
+    NIGH_TRY(nigh_json_add_string(b, t->name));
+    return nigh_buf_addf(b, ",\"tier\":\"%s\",\"region\":\"%s\",\"ended\":\"%s\",\"bytes_out\":%llu,\"bytes_in\":%llu,"
+        "\"first_ms\":%u,\"total_ms\":%u}", nigh_tier_name(t->tier), place_region(p, t, region),
+        place_end_name((place_end)h->end), (unsigned long long)h->bytes_out, (unsigned long long)h->bytes_in,
+        h->first_ms, h->total_ms);
+}
+
+static nigh_status add_policy_part(nigh_buf *b, const nigh_placed *pl) {
+    const nigh_policy *p = pl->place->policy;
+    char why[256];
+    why_of(pl, why, sizeof why);
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR(",\"feature\":")));
+    NIGH_TRY(nigh_json_add_string(b, pl->f ? pl->f->name : NIGH_STR("")));
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR(",\"class\":")));
+    NIGH_TRY(nigh_json_add_string(b, p->classes[pl->d.class_idx].name));
+    NIGH_TRY(nigh_buf_addf(b, ",\"policy_version\":%llu,\"why\":", (unsigned long long)p->version));
+    NIGH_TRY(nigh_json_add_string(b, nigh_str_of(why)));
+    NIGH_TRY(nigh_buf_addf(b, ",\"degraded\":%s,\"degraded_how\":", pl->degraded[0] ? "true" : "false"));
+    NIGH_TRY(nigh_json_add_string(b, nigh_str_of(pl->degraded)));
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR(",\"hops\":[")));
+    for (size_t i = 0; i < pl->hop_count; i++) {
+        if (i) NIGH_TRY(nigh_buf_add_char(b, ','));
+        NIGH_TRY(add_hop(b, p, &pl->hops[i]));
+    }
+    return nigh_buf_add_char(b, ']');
+}
+
+nigh_status nigh_place_receipt(const nigh_placed *pl, nigh_buf *b) {
+    const nigh_answer *a = pl->a;
+    const nigh_target *t = target_of(pl);
+    char region[16] = "";
+    const char *tier = t ? nigh_tier_name(t->tier) : "device";
+    NIGH_TRY(nigh_buf_addf(b, "{\"id\":\"%s\",\"place\":\"%s\",\"tier\":\"%s\",\"target\":", a->receipt.id, tier,
+        tier));
+    NIGH_TRY(nigh_json_add_string(b, t ? t->name : NIGH_STR("")));
+    NIGH_TRY(nigh_buf_addf(b, ",\"region\":\"%s\",\"model\":", t ? place_region(pl->place->policy, t, region)
+        : "here"));
+    NIGH_TRY(nigh_json_add_string(b, nigh_str_of(a->model)));
+    NIGH_TRY(nigh_buf_addf(b, ",\"model_sha256\":\"%s\",\"bytes_out\":%llu,\"to\":\"%s\",\"first_ms\":%u,\"ms\":%llu",
+        a->model_sha256, (unsigned long long)bytes_out(pl), a->receipt.to, pl->first_ms,
+        (unsigned long long)(nigh_openai_us(a) / 1000)));
+    NIGH_TRY(add_policy_part(b, pl));
+    return nigh_buf_add_char(b, '}');
+}
+
+/* ---- ends ---- */
+
+static void count(nigh_placed *pl, bool answered) {
+    nigh_place *p = pl->place;
+    size_t f = pl->ask.feature_idx < p->policy->feature_count ? pl->ask.feature_idx : NIGH_FEATURES_MAX;
+    pthread_mutex_lock(&p->lock);
+    p->features[f].answers += answered;
+    p->features[f].errors += !answered;
+    p->features[f].degraded += answered && pl->degraded[0];
+    if (answered && pl->t < NIGH_TARGETS_MAX) p->features[f].on_target[pl->t]++;
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void name_answer(nigh_placed *pl) {
+    char field[256];
+    place_head(pl, true);
+    if (!pl->a->x || !pl->a->served) return;
+    pl->a->receipt.model = pl->a->model;
+    pl->a->receipt.model_sha256 = pl->a->model_sha256;
+    nigh_receipt_header(&pl->a->receipt, true, field, sizeof field);
+    nigh_exchange_header(pl->a->x, "nigh-receipt", field);
+}
+
+void place_answer(nigh_placed *pl) {
+    nigh_answer *a = pl->a;
+    count(pl, true);
+    a->receipt.ms = nigh_openai_us(a) / 1000;
+    if (a->r.stream && !a->begun) {     /* it was held back */
+        place_head(pl, true);
+        nigh_openai_begin_stream(a);
+        for (size_t i = 0; i < a->choice_count && !a->r.echo; i++) nigh_openai_replay(a, i);
+    } else if (!a->begun) name_answer(pl);
+    nigh_openai_end_well(a);
+    place_over(pl);
+}
+
+void place_error(nigh_placed *pl, int http, const char *code, const char *param, const char *text) {
+    count(pl, false);
+    if (!pl->a->begun) place_head(pl, true);
+    nigh_openai_end_in_error(pl->a, http, code, param, text);
+    place_over(pl);
+}
+
+void place_over(nigh_placed *pl) {
+    nigh_openai_over(pl->a);
+    nigh_free(pl);
+}
