@@ -105,6 +105,9 @@ static inline size_t nigh_attn_scratch(size_t count, size_t head_dim) {
 typedef struct nigh_kernels {
     const char *name;               /* a word of nigh_cpu_parse                                      */
 
+    /* nigh_mat_pack, or what gives the same bytes. */
+    void (*pack)(nigh_type type, size_t rows, size_t cols, const uint8_t *src, size_t group_idx, uint8_t *dst);
+
     /* Fills q, scale, sum of tokens begin..end-1 from x. */
     void (*quantize)(const nigh_acts *a, size_t begin, size_t end);
     /* The same for blocks first_block..last_block-1 of these tokens only. */

@@ -309,6 +309,7 @@ static void avx2_matmul(const nigh_mat *m, const nigh_acts *a, float *out, size_
 void nigh_kernels_avx2(nigh_kernels *k) {
     k->name = "avx2";
     loops_fill(k);
+    k->pack = nigh_pack_avx2;
     k->quantize = nigh_quantize_avx2;
     k->quantize_blocks = nigh_quantize_blocks_avx2;
     k->matmul = avx2_matmul;

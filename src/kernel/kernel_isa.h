@@ -18,6 +18,7 @@ void nigh_kernels_avx2(nigh_kernels *k);
 void nigh_kernels_avx512(nigh_kernels *k);
 void nigh_quantize_avx2(const nigh_acts *a, size_t begin, size_t end);
 void nigh_quantize_blocks_avx2(const nigh_acts *a, size_t begin, size_t end, size_t first_block, size_t last_block);
+void nigh_pack_avx2(nigh_type type, size_t rows, size_t cols, const uint8_t *src, size_t group_idx, uint8_t *dst);
 void nigh_kernels_amx(nigh_kernels *k);
 /* What a faster product falls back to where it does not pay. */
 void nigh_matmul_avx512(const nigh_mat *m, const nigh_acts *a, float *out, size_t stride, size_t begin, size_t end);

@@ -131,6 +131,7 @@ static void ref_attend(const nigh_attn *a, size_t block, float *part) {
 void nigh_kernels_ref(nigh_kernels *k) {
     k->name = "scalar";
     loops_fill(k);
+    k->pack = nigh_mat_pack;
     k->matmul = ref_matmul;
     k->attend = ref_attend;
 }

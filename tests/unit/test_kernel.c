@@ -257,6 +257,31 @@ static tables tables_new(void) {
     return t;
 }
 
+/* Packs one group in another way: the same bytes as plain C's, every one of them and no other. */
+static void check_pack(const nigh_kernels *k, const matrix *m, size_t group) {
+    size_t bytes = m->mat.group_bytes;
+    uint8_t *memory = nigh_alloc(bytes + 2 * PACK_GUARD, 1), *again = memory + PACK_GUARD;
+    memset(memory, 0xa5, bytes + 2 * PACK_GUARD);
+    k->pack(m->mat.type, m->mat.rows, m->mat.cols, m->src, group, again);
+    bool same = !memcmp(again, m->packed + group * bytes, bytes);
+    for (size_t b = 0; b < PACK_GUARD; b++) same = same && memory[b] == 0xa5 && again[bytes + b] == 0xa5;
+    CHECK_MSG(same, "%s packs %s with %zu columns otherwise", k->name, nigh_type_name(m->mat.type), m->mat.cols);
+    nigh_free(memory);
+}
+
+static void test_pack(void) {
+    uint64_t state = test_seed();
+    tables t = tables_new();
+    for (size_t i = 0; i < NIGH_COUNT(all_types); i++)
+        for (size_t cols = 256; cols <= 800; cols += 32) {
+            if (cols % nigh_type_find(all_types[i])->block_values) continue;
+            matrix m = matrix_new(all_types[i], 16 + 16 * (cols % 64 == 0) + 3, cols, true, &state);
+            for (size_t n = 0; n < t.count; n++)
+                for (size_t g = 0; g < (m.mat.rows + 15) / 16; g++) check_pack(&t.isa[n], &m, g);
+            matrix_free(&m);
+        }
+}
+
 /* Extreme blocks: nothing, NaN, infinity, tiny, all at the largest size, one large value. */
 static void make_extreme(float *x, size_t n, uint64_t *state) {
     static const float odd[] = { 0, -0.0f, 1e-30f, 1e-38f, 1e-45f, 3e38f, -3e38f };
@@ -668,6 +693,6 @@ static void test_weight(void) {
     CHECK(nigh_weightf(-70) == 0x1p-100f && nigh_weightf(-INFINITY) == 0x1p-100f && nigh_weightf(-1e30f) == 0x1p-100f);
 }
 
-TEST_MAIN(T(test_packed_means_the_same), T(test_ref_matmul_is_right), T(test_math_f32), T(test_math_f64),
+TEST_MAIN(T(test_packed_means_the_same), T(test_pack), T(test_ref_matmul_is_right), T(test_math_f32), T(test_math_f64),
           T(test_matmul_bits), T(test_matmul_large), T(test_matmul_ends), T(test_quantize_bits),
           T(test_elementwise_bits), T(test_kv_f16), T(test_kv_q8_0), T(test_weight), T(test_attend))
