@@ -24,9 +24,13 @@ typedef struct nigh_runner nigh_runner;
 typedef struct {
     nigh_pool *pool;            /* borrowed during open; NULL: one thread */
     unsigned cpu;               /* processor flags to use (kernel.h), e.g. nigh_cpu_detect() */
-    /* Told, maybe by several threads at once, which bytes of the file were read and are not needed again; or NULL. */
-    void (*done)(void *ud, size_t offset, size_t bytes);
-    void *done_ud;
+    /* Both may be called by several threads at once, and both may be NULL. */
+    void *file;
+    /* Copies bytes of the file: where they are mapped, that is faster than to touch pages which are needed once only.
+     * False: it could not, and the bytes are taken from the mapping. */
+    bool (*read)(void *file, size_t offset, void *out, size_t bytes);
+    /* Told which bytes of the mapping were read and are not needed again. */
+    void (*done)(void *file, size_t offset, size_t bytes);
 } nigh_model_opts;
 
 typedef enum { NIGH_POOL_NONE = 0, NIGH_POOL_MEAN = 1, NIGH_POOL_CLS = 2, NIGH_POOL_LAST = 3 } nigh_pooling;

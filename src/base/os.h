@@ -40,6 +40,9 @@ NIGH_CHECK nigh_status nigh_file_open(nigh_file *f, const char *path, nigh_err *
 void nigh_file_drop(const nigh_file *f, size_t offset, size_t bytes);
 /* Copies bytes of the file without touching the mapping; false when they are not all there. */
 bool nigh_file_copy(const nigh_file *f, size_t offset, void *out, size_t bytes);
+/* Both in the shape of nigh_model_opts: file is a nigh_file. */
+bool nigh_file_read_part(void *file, size_t offset, void *out, size_t bytes);
+void nigh_file_drop_part(void *file, size_t offset, size_t bytes);
 /* From here on this thread runs only where nothing else wants the core. */
 void nigh_os_thread_idle(void);
 /* Was the file cut short after it was mapped? What is missing reads as zeros; ask after the last read. */

@@ -215,6 +215,12 @@ bool nigh_file_copy(const nigh_file *f, size_t offset, void *out, size_t bytes) 
     return true;
 }
 
+bool nigh_file_read_part(void *file, size_t offset, void *out, size_t bytes) {
+    return nigh_file_copy(file, offset, out, bytes);
+}
+
+void nigh_file_drop_part(void *file, size_t offset, size_t bytes) { nigh_file_drop(file, offset, bytes); }
+
 void nigh_file_close(nigh_file *f) {
     size_t i = f->bytes.len ? guard_of(f) : GUARDED_MAX;
     if (i < GUARDED_MAX) {

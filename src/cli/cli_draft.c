@@ -12,8 +12,9 @@ nigh_status nigh_cli_draft_open(nigh_cli_draft *d, const nigh_cli_model *m, cons
     if (!word || nigh_cli_draft_is_none(word)) return NIGH_OK;
     NIGH_TRY(nigh_cli_model_path(word, path, sizeof path, err));
     NIGH_TRY(nigh_file_open(&file, path, err));
-    nigh_status status =
-        nigh_model_open(&d->model, file.bytes, (nigh_model_opts){ .pool = m->pool, .cpu = nigh_cli_cpu() }, err);
+    const nigh_model_opts opts = { .pool = m->pool, .cpu = nigh_cli_cpu(), .file = &file, .read = nigh_file_read_part,
+                                   .done = nigh_file_drop_part };
+    nigh_status status = nigh_model_open(&d->model, file.bytes, opts, err);
     if (nigh_file_changed(&file))
         status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");
     nigh_file_close(&file);

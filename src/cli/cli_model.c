@@ -78,8 +78,6 @@ static nigh_status name_file(nigh_cli_model *m, nigh_status status, nigh_err *er
     return nigh_failf(err, status, err->at, "%s: %s", name ? name + 1 : m->path, text);
 }
 
-static void drop_read(void *file, size_t offset, size_t bytes) { nigh_file_drop(file, offset, bytes); }
-
 nigh_status nigh_cli_model_open(nigh_cli_model *m, const char *name, int64_t threads, bool quiet, bool hash,
                                 nigh_err *err) {
     *m = (nigh_cli_model){ .file = { .fd = -1 }, .quiet = quiet, .begun_ns = nigh_os_now_ns() };
@@ -92,7 +90,8 @@ nigh_status nigh_cli_model_open(nigh_cli_model *m, const char *name, int64_t thr
     if (!m->pool) return nigh_fail(err, NIGH_ENOMEM, 0, "the threads cannot be started; ask for fewer with -t");
     m->hashing = hash && pthread_create(&m->hasher, NULL, hash_beside, m) == 0;
     say_weights(m);
-    const nigh_model_opts opts = { .pool = m->pool, .cpu = nigh_cli_cpu(), .done = drop_read, .done_ud = &m->file };
+    const nigh_model_opts opts = { .pool = m->pool, .cpu = nigh_cli_cpu(), .file = &m->file,
+                                   .read = nigh_file_read_part, .done = nigh_file_drop_part };
     nigh_status status = nigh_model_open(&m->model, m->file.bytes, opts, err);
     if (nigh_file_changed(&m->file))
         status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");

@@ -53,7 +53,7 @@ nigh_status nigh_loading_new(nigh_loading **out, nigh_str head, uint64_t file_by
     if (!l) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for a model");
     l->o = o;
     nigh_status status = nigh_gguf_parse_head(&l->g, head, (size_t)file_bytes, err);
-    if (status == NIGH_OK) status = nigh_model_begin(&l->m, &l->g, err);
+    if (status == NIGH_OK) status = nigh_model_begin(&l->m, &l->g, o, err);
     if (status == NIGH_OK) status = nigh_tokenizer_open(&l->m->tokenizer, &l->g, err);
     if (status == NIGH_OK) status = measure(l, err);
     if (status != NIGH_OK) { nigh_loading_free(l); return status; }
@@ -170,7 +170,7 @@ nigh_status nigh_loading_end(nigh_model **out, nigh_loading *l, nigh_err *err) {
     if (!l->items || l->item_idx < l->item_count)
         return nigh_fail(err, NIGH_EINVAL, 0, "some bytes of the model have not come yet");
     NIGH_TRY(nigh_rope_init(l->m, &l->g, err));
-    nigh_model_end(l->m, l->o);
+    nigh_model_end(l->m);
     *out = l->m;
     l->m = NULL;
     nigh_loading_free(l);

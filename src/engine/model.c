@@ -68,19 +68,17 @@ static void fill_info(nigh_model *m) {
     m->info.pooling = m->h.pooling;
 }
 
-nigh_status nigh_model_begin(nigh_model **out, const nigh_gguf *g, nigh_err *err) {
+nigh_status nigh_model_begin(nigh_model **out, const nigh_gguf *g, nigh_model_opts o, nigh_err *err) {
     nigh_model *m = *out = nigh_alloc(1, sizeof *m);
     if (!m) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for a model");
+    nigh_kernels_init(&m->kernels, o.cpu);
     NIGH_TRY(refuse_parts(g, err));
     NIGH_TRY(find_arch(m, g, err));
     NIGH_TRY(nigh_hparams_read(m, g, err));
     return copy_texts(m, g, err);
 }
 
-void nigh_model_end(nigh_model *m, nigh_model_opts o) {
-    nigh_kernels_init(&m->kernels, o.cpu);
-    fill_info(m);
-}
+void nigh_model_end(nigh_model *m) { fill_info(m); }
 
 /* The vocabulary of a large model takes as long as a good part of its weights. */
 typedef struct { nigh_model *m; const nigh_gguf *g; nigh_status status; nigh_err err; } vocab_job;
@@ -98,7 +96,7 @@ static nigh_status open_weights(nigh_model *m, const nigh_gguf *g, nigh_model_op
         if (err) *err = vocab.err;
         return vocab.status;
     }
-    if (o.done && g->tensor_count) o.done(o.done_ud, 0, (size_t)g->tensors[0].at);
+    if (o.done && g->tensor_count) o.done(o.file, 0, (size_t)g->tensors[0].at);
     return NIGH_OK;
 }
 
@@ -107,12 +105,12 @@ nigh_status nigh_model_open(nigh_model **out, nigh_str file, nigh_model_opts o, 
     *out = NULL;
     NIGH_TRY(nigh_gguf_parse(&g, file, err));
     nigh_model *m;
-    nigh_status st = nigh_model_begin(&m, &g, err);
+    nigh_status st = nigh_model_begin(&m, &g, o, err);
     if (st == NIGH_OK) st = nigh_rope_init(m, &g, err);
     if (st == NIGH_OK) st = open_weights(m, &g, o, err);
     nigh_gguf_release(&g);
     if (st != NIGH_OK) { nigh_model_close(m); return st; }
-    nigh_model_end(m, o);
+    nigh_model_end(m);
     *out = m;
     return NIGH_OK;
 }

@@ -91,7 +91,12 @@ NIGH_CHECK nigh_status nigh_rope_init(nigh_model *m, const nigh_gguf *g, nigh_er
 /* Groups of 16 rows that are packed from a run of rows of the file: `at` is the offset of the first. */
 typedef struct { nigh_mat *mat; uint64_t at; size_t groups_before; } nigh_pack_job;
 /* vectors: NULL, or [tensor_count], filled with the places of vectors whose data has not come yet. */
-typedef struct { nigh_pack_job *jobs; size_t count, groups; float **vectors; } nigh_pack_list;
+typedef struct {
+    nigh_pack_job *jobs;
+    size_t count, groups;
+    const nigh_kernels *k;
+    float **vectors;
+} nigh_pack_list;
 size_t nigh_pack_row_bytes(const nigh_pack_job *job);     /* of one row in the file */
 
 /* Something else to do while weights are packed, by one of the threads; when it fails, packing stops. */
@@ -111,7 +116,7 @@ void nigh_weights_pack(const nigh_pack_list *list, const uint8_t *bytes, uint64_
 
 /* The two halves of opening a model (model.c), before the weights and after them (the vocabulary is the
  * caller's). *out is to be closed by the caller, also after a failure. */
-NIGH_CHECK nigh_status nigh_model_begin(nigh_model **out, const nigh_gguf *g, nigh_err *err);
-void nigh_model_end(nigh_model *m, nigh_model_opts o);
+NIGH_CHECK nigh_status nigh_model_begin(nigh_model **out, const nigh_gguf *g, nigh_model_opts o, nigh_err *err);
+void nigh_model_end(nigh_model *m);
 
 #endif

@@ -15,7 +15,8 @@
 
 enum {
     JOBS_MAX = 16 * NIGH_LAYERS_MAX + 16,
-    PIECE_BYTES = 512 << 10         /* packed at once, then reported */
+    PIECE_BYTES = 512 << 10,        /* packed at once, then reported */
+    BUFFER_BYTES = 256 << 10        /* of the file, read at once: a part of a level-2 cache */
 };
 
 typedef struct {
@@ -241,13 +242,14 @@ static nigh_status refuse_unknown(const loader *l) {
 }
 
 /* Groups begin..end-1 of one matrix, from bytes of the file, the first of which is at `bytes_at`. */
-static void pack_rows(const nigh_pack_job *job, const uint8_t *bytes, uint64_t bytes_at, size_t begin, size_t end) {
+static void pack_rows(const nigh_kernels *k, const nigh_pack_job *job, const uint8_t *bytes, uint64_t bytes_at,
+                      size_t begin, size_t end) {
     const nigh_mat *mat = job->mat;
     uint64_t row_bytes = nigh_pack_row_bytes(job);
     for (size_t i = begin; i < end; i++) {
         uint64_t at = job->at + i * NIGH_ROWS * row_bytes;
-        nigh_mat_pack(mat->type, mat->rows - i * NIGH_ROWS, mat->cols, bytes + (size_t)(at - bytes_at), 0,
-                      (uint8_t *)(uintptr_t)mat->data + i * mat->group_bytes);
+        k->pack(mat->type, mat->rows - i * NIGH_ROWS, mat->cols, bytes + (size_t)(at - bytes_at), 0,
+                (uint8_t *)(uintptr_t)mat->data + i * mat->group_bytes);
     }
 }
 
@@ -262,7 +264,7 @@ void nigh_weights_pack(const nigh_pack_list *list, const uint8_t *bytes, uint64_
         size_t before = job->groups_before, after = before + (job->mat->rows + NIGH_ROWS - 1) / NIGH_ROWS;
         if (after <= begin) continue;
         size_t stop = nigh_min(end, after);
-        pack_rows(job, bytes, bytes_at, begin - before, stop - before);
+        pack_rows(list->k, job, bytes, bytes_at, begin - before, stop - before);
         begin = stop;
     }
 }
@@ -274,24 +276,38 @@ typedef struct {
     nigh_model_opts o;
     nigh_beside beside;
     size_t piece;                   /* groups that are packed at once */
+    uint8_t *buffers;               /* [threads][BUFFER_BYTES] where the file is read and not mapped, else NULL */
     atomic_bool stop;               /* beside has failed */
 } packing;
 
-/* Packs groups begin..end-1 of one matrix; then the file's bytes of these rows are done with. */
-static void pack_piece(const packing *p, const nigh_pack_job *job, size_t begin, size_t end) {
-    size_t row_bytes = nigh_pack_row_bytes(job), last = nigh_min(end * NIGH_ROWS, job->mat->rows);
-    pack_rows(job, (const uint8_t *)p->g->file.ptr, 0, begin, end);
-    size_t from = (size_t)job->at + begin * NIGH_ROWS * row_bytes;
-    if (p->o.done) p->o.done(p->o.done_ud, from, (last - begin * NIGH_ROWS) * row_bytes);
+/* Packs groups begin..end-1 of one matrix: read into the thread's buffer, or from the mapping, which then is done with
+ * these bytes. */
+static void pack_piece(const packing *p, size_t worker, const nigh_pack_job *job, size_t begin, size_t end) {
+    size_t row_bytes = nigh_pack_row_bytes(job);
+    size_t first = begin * NIGH_ROWS, last = nigh_min(end * NIGH_ROWS, job->mat->rows);
+    size_t from = (size_t)job->at + first * row_bytes, bytes = (last - first) * row_bytes;
+    uint8_t *buffer = p->buffers ? p->buffers + worker * BUFFER_BYTES : NULL;
+    if (buffer && bytes <= BUFFER_BYTES && p->o.read(p->o.file, from, buffer, bytes)) {
+        pack_rows(p->list->k, job, buffer, from, begin, end);
+        return;
+    }
+    pack_rows(p->list->k, job, (const uint8_t *)p->g->file.ptr, 0, begin, end);
+    if (p->o.done) p->o.done(p->o.file, from, bytes);
 }
 
-static void pack_groups(const packing *p, size_t begin, size_t end) {
+/* The same, as many groups at a time as the buffer holds. */
+static void pack_pieces(const packing *p, size_t worker, const nigh_pack_job *job, size_t begin, size_t end) {
+    size_t at_once = nigh_max(1, BUFFER_BYTES / (NIGH_ROWS * nigh_pack_row_bytes(job)));
+    for (size_t i = begin; i < end; i += at_once) pack_piece(p, worker, job, i, nigh_min(i + at_once, end));
+}
+
+static void pack_groups(const packing *p, size_t worker, size_t begin, size_t end) {
     for (size_t j = 0; j < p->list->count && begin < end; j++) {
         const nigh_pack_job *job = &p->list->jobs[j];
         size_t before = job->groups_before, after = before + (job->mat->rows + NIGH_ROWS - 1) / NIGH_ROWS;
         if (after <= begin) continue;
         size_t stop = nigh_min(end, after);
-        pack_piece(p, job, begin - before, stop - before);
+        pack_pieces(p, worker, job, begin - before, stop - before);
         begin = stop;
     }
 }
@@ -299,9 +315,8 @@ static void pack_groups(const packing *p, size_t begin, size_t end) {
 /* Part 0 is what is done beside the packing, the others are pieces. */
 static void load_parts(void *ud, size_t worker, size_t begin, size_t end) {
     packing *p = ud;
-    (void)worker;
     for (size_t i = begin; i < end && !atomic_load_explicit(&p->stop, memory_order_relaxed); i++) {
-        if (i > 0) pack_groups(p, (i - 1) * p->piece, nigh_min(i * p->piece, p->list->groups));
+        if (i > 0) pack_groups(p, worker, (i - 1) * p->piece, nigh_min(i * p->piece, p->list->groups));
         else if (p->beside.run(p->beside.ud) != NIGH_OK) atomic_store(&p->stop, true);
     }
 }
@@ -333,6 +348,7 @@ nigh_status nigh_weights_measure(nigh_model *m, const nigh_gguf *g, nigh_err *er
 
 nigh_status nigh_weights_place(nigh_model *m, const nigh_gguf *g, nigh_pack_list *list, nigh_err *err) {
     loader l = { .m = m, .g = g, .err = err, .status = NIGH_OK, .placing = true, .list = list };
+    list->k = &m->kernels;
     list->jobs = nigh_alloc(JOBS_MAX, sizeof *list->jobs);
     l.seen = nigh_alloc(g->tensor_count, sizeof *l.seen);
     m->weights = nigh_os_pages_take(m->weights_bytes);
@@ -358,7 +374,9 @@ nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh_model_opts
     nigh_status status = nigh_weights_place(m, g, &list, err);
     packing p = { .list = &list, .g = g, .o = o, .beside = beside };
     p.piece = nigh_max(1, PIECE_BYTES / nigh_max(1, m->weights_bytes / nigh_max(1, list.groups)));
+    if (status == NIGH_OK && o.read) p.buffers = nigh_alloc(nigh_pool_size(o.pool), BUFFER_BYTES);
     if (status == NIGH_OK) nigh_pool_run(o.pool, load_parts, &p, 1 + (list.groups + p.piece - 1) / p.piece, 1);
+    nigh_free(p.buffers);
     nigh_free(list.jobs);
     return status;
 }

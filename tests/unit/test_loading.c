@@ -1,6 +1,9 @@
 /* test_loading.c - a model that comes in pieces is the same model, byte by byte; a head that is cut short asks for
  * more, whatever stands in it. */
+#include <stdatomic.h>
+
 #include "base/os.h"
+#include "base/pool.h"
 #include "engine/model.h"
 #include "test.h"
 
@@ -103,4 +106,45 @@ static void test_damaged_heads(void) {
     nigh_buf_release(&file);
 }
 
-TEST_MAIN(T(test_same_weights), T(test_damaged_heads))
+/* A file whose bytes are asked for, and which refuses some of them. */
+typedef struct { nigh_str bytes; atomic_size_t reads, read_bytes, done_bytes; size_t fail_every; } fake_file;
+
+static bool fake_read(void *ud, size_t offset, void *out, size_t bytes) {
+    fake_file *f = ud;
+    CHECK(nigh_span_fits(offset, bytes, f->bytes.len));
+    if (f->fail_every && atomic_fetch_add(&f->reads, 1) % f->fail_every == 0) return false;
+    atomic_fetch_add(&f->read_bytes, bytes);
+    memcpy(out, f->bytes.ptr + offset, bytes);
+    return true;
+}
+
+static void fake_done(void *ud, size_t offset, size_t bytes) {
+    fake_file *f = ud;
+    CHECK(nigh_span_fits(offset, bytes, f->bytes.len));
+    atomic_fetch_add(&f->done_bytes, bytes);
+}
+
+/* Read, mapped, or some of it so and some of it so: the same weights, and no byte of a matrix twice. */
+static void test_read_or_mapped(void) {
+    nigh_buf file = read_model();
+    nigh_model *mapped, *m;
+    size_t done_alone = 0;
+    if (!file.len) TEST_SKIP("there is no model in models/");
+    CHECK(nigh_model_open(&mapped, nigh_buf_str(&file), none, NULL) == NIGH_OK);
+    for (size_t i = 0; i < 4; i++) {
+        fake_file f = { .bytes = nigh_buf_str(&file), .fail_every = i == 2 ? 3 : i == 3 ? 1 : 0 };
+        nigh_pool *pool = nigh_pool_new(1 + i % 2);
+        nigh_model_opts o = { .pool = pool, .file = &f, .read = i ? fake_read : NULL, .done = fake_done };
+        CHECK(nigh_model_open(&m, f.bytes, o, NULL) == NIGH_OK);
+        CHECK(m->weights_bytes == mapped->weights_bytes && !memcmp(m->weights, mapped->weights, m->weights_bytes));
+        if (i == 0) done_alone = atomic_load(&f.done_bytes);
+        CHECK(atomic_load(&f.read_bytes) + atomic_load(&f.done_bytes) == done_alone);
+        CHECK((atomic_load(&f.read_bytes) > 0) == (i == 1 || i == 2));
+        nigh_model_close(m);
+        nigh_pool_free(pool);
+    }
+    nigh_model_close(mapped);
+    nigh_buf_release(&file);
+}
+
+TEST_MAIN(T(test_same_weights), T(test_damaged_heads), T(test_read_or_mapped))
