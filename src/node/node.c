@@ -250,15 +250,20 @@ static nigh_status keep_file(nigh_node *n, nigh_served *m, const char *path, nig
     return status == NIGH_OK ? NIGH_OK : nigh_fail(err, status, 0, "the manifest of the model cannot be made");
 }
 
+static nigh_model_opts open_opts(const nigh_node *n, const nigh_node_opts *o, nigh_file *file) {
+    return (nigh_model_opts){ .pool = n->pool, .cpu = o->cpu, .file = file, .read = nigh_file_read_part,
+        .done = nigh_file_drop_part };
+}
+
 static nigh_status load_model(nigh_node *n, const nigh_node_opts *o, const char *path, nigh_err *err) {
     nigh_served *m = &n->models[n->model_count];
     nigh_file file;
     NIGH_TRY(nigh_file_open(&file, path, err));
     nigh_sha256_of(file.bytes, m->sha256);
-    nigh_status status = nigh_model_open(&m->model, file.bytes,
-        (nigh_model_opts){ .pool = n->pool, .cpu = o->cpu }, err);
+    nigh_status status = keep_file(n, m, path, file.bytes, err);
+    nigh_file_drop(&file, 0, file.bytes.len);   /* the hashes read all of it; the weights are read piece by piece */
+    if (status == NIGH_OK) status = nigh_model_open(&m->model, file.bytes, open_opts(n, o, &file), err);
     if (nigh_file_changed(&file)) status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");
-    if (status == NIGH_OK) status = keep_file(n, m, path, file.bytes, err);
     nigh_file_close(&file);
     if (status != NIGH_OK) {
         nigh_model_close(m->model);
@@ -289,8 +294,7 @@ static nigh_status load_draft(nigh_node *n, const nigh_node_opts *o, nigh_err *e
     nigh_file file;
     if (!o->draft) return NIGH_OK;
     NIGH_TRY(nigh_file_open(&file, o->draft, err));
-    nigh_status status = nigh_model_open(&n->draft, file.bytes, (nigh_model_opts){ .pool = n->pool, .cpu = o->cpu },
-        err);
+    nigh_status status = nigh_model_open(&n->draft, file.bytes, open_opts(n, o, &file), err);
     if (nigh_file_changed(&file)) status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");
     nigh_file_close(&file);
     return status;
