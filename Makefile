@@ -130,7 +130,7 @@ $B/tools/%: tools/%.c tests/test.h
 
 # ---- what one types ----
 .PHONY: golden-models fuzz-programs arm test-arm sdk
-.PHONY: all run test test-native tidy wasm bench-kernel bench-matrix bench-peers fuzz install uninstall clean help
+.PHONY: all run test test-native tidy wasm bench-kernel bench-matrix bench-start bench-peers fuzz install uninstall clean help
 run:            ## install what is missing, build, start the node at http://127.0.0.1:6444
 	@tools/install.sh run
 	@$(MAKE) -s --no-print-directory -j$$(nproc) all
@@ -154,6 +154,9 @@ bench-kernel: $B/bench/bench_kernel   ## the arithmetic alone, as CSV; ARGS="THR
 
 bench-matrix: $B/bench/bench_matrix   ## what each matrix of a model costs, as CSV; ARGS="MODEL THREADS ISA TYPE"
 	@$B/bench/bench_matrix $(ARGS)
+
+bench-start: all $B/bench/bench_start  ## from the start of the program to its first token, as CSV; ARGS="FILE.gguf..."
+	@NIGH=$(CURDIR)/$B/nigh $B/bench/bench_start $(ARGS)
 
 # NIGH_SHORT=1 for two minutes; ARGS="FILE.gguf" for a file of one's own; more in bench/peers/peers.mjs.
 bench-peers: all $B/bench/bench_limits  ## our speed, llama.cpp's (from npm, for this alone) and the machine's limits
