@@ -107,8 +107,8 @@ static nigh_status read_identity(nigh_ledger *l, sqlite3 *db, bool *found, nigh_
 /* ---- where the chain stands ---- */
 
 static nigh_status damaged(const nigh_ledger *l, nigh_err *err) {
-    return nigh_failf(err, NIGH_EDATA, 0, "the ledger %s does not end in a signature that fits it: nigh verify --ledger "
-                      "says where; to begin a new one, move it away", l->path);
+    return nigh_failf(err, NIGH_EDATA, 0, "the ledger %s does not end in a signature that fits it: nigh verify "
+                      "--ledger says where; to begin a new one, move it away", l->path);
 }
 
 /* The newest of records and expiry, and its signature. A ledger whose end was changed is not written on. */
@@ -118,7 +118,8 @@ static nigh_status find_end(nigh_ledger *l, nigh_err *err) {
         " JOIN signer s ON s.row = h.signer WHERE r.n = (SELECT max(n) FROM record)"
         " UNION ALL SELECT e.n, e.chain, e.at_ms, s.public_key, e.signature, e.before_ms FROM expiry e"
         " JOIN signer s ON s.row = e.signer ORDER BY 1 DESC LIMIT 1";
-    static const char any[] = "SELECT (SELECT count(*) FROM head) + (SELECT count(*) FROM record LIMIT 1)";
+    static const char most[] = "SELECT max(coalesce((SELECT max(n) FROM record), 0),"
+                               " coalesce((SELECT max(n) FROM head), 0))";
     char text[NIGH_LEDGER_SIGNED_MAX];
     sqlite3_stmt *s = NULL;
     l->n = 0;
@@ -138,12 +139,12 @@ static nigh_status find_end(nigh_ledger *l, nigh_err *err) {
                                            (const uint8_t *)nigh_column(s, 3).ptr) == 0;
     }
     sqlite3_finalize(s);
-    if (good) return NIGH_OK;
-    if (step != SQLITE_DONE) return step == SQLITE_ROW ? damaged(l, err) : nigh_ledger_sql_failed(l, l->db, err);
-    NIGH_TRY(nigh_ledger_prepare(l, l->db, &s, any, err));
-    bool empty = sqlite3_step(s) == SQLITE_ROW && sqlite3_column_int64(s, 0) == 0;
+    if (!good && step == SQLITE_ROW) return damaged(l, err);
+    if (!good && step != SQLITE_DONE) return nigh_ledger_sql_failed(l, l->db, err);
+    NIGH_TRY(nigh_ledger_prepare(l, l->db, &s, most, err));
+    bool end = sqlite3_step(s) == SQLITE_ROW && (uint64_t)sqlite3_column_int64(s, 0) <= l->n;
     sqlite3_finalize(s);
-    return empty ? NIGH_OK : damaged(l, err);
+    return end ? NIGH_OK : damaged(l, err);
 }
 
 static nigh_status find_key(nigh_ledger *l, nigh_err *err) {

@@ -7,7 +7,7 @@
 #ifndef NIGH_LEDGER_H
 #define NIGH_LEDGER_H
 
-#include "base/base.h"
+#include "base/json.h"
 #include "node/manifest.h"
 
 enum { NIGH_RECORD_HOPS_MAX = 8, NIGH_RECORD_TEXT = 128 };
@@ -59,22 +59,45 @@ void nigh_ledger_close(nigh_ledger *l);     /* flushes */
 NIGH_CHECK nigh_status nigh_ledger_add(nigh_ledger *l, const nigh_record *r, nigh_err *err);
 NIGH_CHECK nigh_status nigh_ledger_flush(nigh_ledger *l, nigh_err *err);
 
-/* One record as the JSON of a signed receipt (with its place in the chain and the signature that covers it).
+/* One record as the JSON of a signed receipt: the record, its number, the chain before it, and the signed head that
+ * covers it with the hashes of the records between. Nothing else is needed to check it but the node's public key.
  * ENOENT. */
 NIGH_CHECK nigh_status nigh_ledger_receipt(nigh_ledger *l, nigh_str id, nigh_buf *out, nigh_err *err);
 
+enum { NIGH_LEDGER_FIND_MAX = 10000 };
 typedef struct {
     nigh_str feature, tenant, target;   /* "" any */
-    uint64_t from_ms, to_ms;            /* to_ms 0: now */
-    uint32_t limit;                     /* 0: 100; newest first */
+    uint64_t from_ms, to_ms;            /* of the request's time, to_ms not included; to_ms 0: no end */
+    uint32_t limit;                     /* 0: 100; at most NIGH_LEDGER_FIND_MAX */
 } nigh_ledger_query;
-/* {"records":[...],"totals":{...}}: totals by target: answers, bytes, degraded, errors, cost. */
+/* {"records":[{"n":17,"id":...},...],"totals":[{"target":...},...]}: records newest first, at most `limit`; totals of
+ * everything that fits the question, by the target that answered: answers, bytes, degraded, errors, cost. */
 NIGH_CHECK nigh_status nigh_ledger_find(nigh_ledger *l, const nigh_ledger_query *q, nigh_buf *out, nigh_err *err);
-/* The four answers of one receipt: where did it go, who can read it, how long is it kept, may it leave the region. */
+/* {"id":...,"where":...,"who":...,"kept":...,"leave":...}: where did it go, who can read it, how long is it kept,
+ * may it leave the region, in plain sentences. ENOENT. */
 NIGH_CHECK nigh_status nigh_ledger_where(nigh_ledger *l, nigh_str id, nigh_buf *out, nigh_err *err);
-/* Walks the whole chain and every signature. EDATA with the number of the first record that does not fit. */
-NIGH_CHECK nigh_status nigh_ledger_verify(nigh_ledger *l, uint64_t *records, nigh_err *err);
-/* Deletes records older than this; the chain keeps their hashes, so that what is left still verifies. */
+
+/* What a walk over the chain found. */
+typedef struct {
+    uint64_t first_n, records, heads, signers;  /* first_n: of the first record that is still there */
+    uint64_t expired_n, expired_before_ms;      /* records up to this number were deleted because of their age; 0 */
+    char ledger[33], key[65], chain[65];        /* key, chain: of the last head, "" when there is none */
+} nigh_ledger_proof;
+/* Walks the whole chain, every signature, and the tables that questions are answered from. public_key: who must have
+ * signed; NULL: anybody, so that it only shows that everything fits together. EDATA with the number of the first record
+ * that does not fit, also in err->at. */
+NIGH_CHECK nigh_status nigh_ledger_verify(nigh_ledger *l, const uint8_t *public_key, nigh_ledger_proof *out,
+    nigh_err *err);
+typedef struct {
+    uint64_t n, head_n, head_at_ms;
+    char ledger[33], key[65];
+} nigh_receipt_proof;
+/* Does a receipt hold? It is the parsed JSON of nigh_ledger_receipt; outside bytes. public_key as above. EINVAL (no
+ * receipt), EDATA (changed), EAUTH (signed with another key). */
+NIGH_CHECK nigh_status nigh_ledger_check_receipt(const nigh_json *receipt, const uint8_t *public_key,
+    nigh_receipt_proof *out, nigh_err *err);
+/* Deletes records that were written before this time, in steps between which others may write. A signed note of it
+ * stays, with the chain as it was there, so that what is left still verifies and nothing else can be missing. */
 NIGH_CHECK nigh_status nigh_ledger_expire(nigh_ledger *l, uint64_t before_ms, nigh_err *err);
 
 #endif

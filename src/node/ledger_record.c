@@ -176,7 +176,8 @@ nigh_hash nigh_ledger_hash(nigh_str body) {
     return h;
 }
 
-/* What the index stands on: eight bytes for an id, whatever its shape. Two ids of one key are told apart by the body. */
+/* What the index stands on: eight bytes for an id, whatever its shape. Two ids of one key are told apart by
+ * the body. */
 int64_t nigh_ledger_key(nigh_str id) {
     nigh_hash h = nigh_ledger_hash(id);
     uint64_t key = 0;
