@@ -20,7 +20,13 @@ static const char help[] =
     "  --host ADDRESS       where to listen, default 127.0.0.1 (this machine only); any other address wants a key\n"
     "  --port N             default 6444; 0: any free port\n"
     "  --key-file FILE      keys, default $NIGH_HOME/keys/api when it exists; once there is a key, requests need one\n"
-    "  --new-key            makes a key, adds its hash to the key file, prints the key once, and ends\n"
+    "  --new-key            makes a key, adds its hash to the key file, prints the key once, and ends; it may\n"
+    "                       do everything, but for what these say:\n"
+    "    --tenant NAME        whose key it is: tenants share neither answers, caches nor queues\n"
+    "    --user NAME          it is this user's; '*': it may name its user (x-nigh-user), for applications\n"
+    "    --features A,B       only these features of the policy\n"
+    "    --rpm N, --tpm N     requests and tokens a minute\n"
+    "    --usd-day X          money a day (UTC); what is on its way when it is spent may go over it\n"
     "  --allow-host NAME    also answer to this name, e.g. nigh.example or nigh.example:8080 (repeatable)\n"
     "  --allow-origin O     pages of this origin may call, e.g. https://app.example (repeatable)\n"
     "  -t, --threads N      default: one for each core\n"
@@ -44,12 +50,17 @@ static const char help[] =
     "      -d '{\"prompt\":\"Once upon a time\"}'\n";
 
 enum { GRACE_MS = 10000, MODELS_MAX = 16 };
+static const double no_limit = 1e300;
 
 typedef struct {
     const char *host, *key_file, *draft, *cache, *policy;
     nigh_opt_list allow_hosts, allow_origins;
     int64_t port, threads, context, parallel, queue;
     bool new_key, fields, alone;
+    /* of a new key */
+    const char *tenant, *user, *features;
+    int64_t rpm, tpm;
+    double usd_day;
 } words;
 
 /* A file of keys when none was named: beside the models, in the user's own folder. */
@@ -60,10 +71,22 @@ static bool default_key_file(const char *name, char *out, size_t cap) {
         < cap;
 }
 
-static nigh_status make_key(const char *path, nigh_err *err) {
+/* False: too long. */
+static bool take_name(const char *from, char *out, size_t cap) {
+    return !from || nigh_format(out, cap, "%s", from) < cap;
+}
+
+static nigh_status make_key(const words *w, const char *path, nigh_err *err) {
     char key[NIGH_KEY_TEXT];
+    nigh_rights r = { .rpm = (uint32_t)w->rpm, .tpm = (uint32_t)w->tpm,
+        .usd_day = w->usd_day < no_limit ? w->usd_day : -1,
+        .any_user = w->user && strcmp(w->user, "*") == 0 };
     if (!path) return nigh_fail(err, NIGH_EINVAL, 0, "--new-key wants --key-file FILE: there is no home folder");
-    NIGH_TRY(nigh_keys_create(path, key, err));
+    if (!take_name(w->tenant, r.tenant, sizeof r.tenant) || !take_name(w->features, r.features, sizeof r.features)
+        || !take_name(r.any_user ? NULL : w->user, r.user, sizeof r.user))
+        return nigh_fail(err, NIGH_ERANGE, 0, "a name has at most 127 bytes, the features together 1,023");
+    if (!(w->usd_day >= 0)) return nigh_fail(err, NIGH_EINVAL, 0, "--usd-day wants an amount of 0 or more");
+    NIGH_TRY(nigh_keys_create(path, &r, key, err));
     fprintf(stderr, "added to %s; this is the only time the key is shown:\n", path);
     printf("%s\n", key);
     return NIGH_OK;
@@ -101,7 +124,7 @@ static nigh_status serve(const nigh_node_opts *o, nigh_err *err) {
 }
 
 static nigh_status run(int argc, char **argv, nigh_err *err) {
-    words w = { .host = "127.0.0.1", .port = 6444 };
+    words w = { .host = "127.0.0.1", .port = 6444, .usd_day = no_limit };
     const nigh_opt opts[] = {
         { "host", 0, NIGH_OPT_TEXT, &w.host, 0, 0 }, { "port", 0, NIGH_OPT_INT, &w.port, 0, 65535 },
             { "key-file", 0, NIGH_OPT_TEXT, &w.key_file, 0, 0 },
@@ -111,6 +134,9 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
         { "cache", 0, NIGH_OPT_TEXT, &w.cache, 0, 0 },
         { "parallel", 0, NIGH_OPT_INT, &w.parallel, 0, 64 }, { "queue", 0, NIGH_OPT_INT, &w.queue, 0, 65536 },
         { "draft", 0, NIGH_OPT_TEXT, &w.draft, 0, 0 }, { "no-speculation", 0, NIGH_OPT_FLAG, &w.alone, 0, 0 },
+        { "tenant", 0, NIGH_OPT_TEXT, &w.tenant, 0, 0 }, { "user", 0, NIGH_OPT_TEXT, &w.user, 0, 0 },
+        { "features", 0, NIGH_OPT_TEXT, &w.features, 0, 0 }, { "rpm", 0, NIGH_OPT_INT, &w.rpm, 1, UINT32_MAX },
+        { "tpm", 0, NIGH_OPT_INT, &w.tpm, 1, UINT32_MAX }, { "usd-day", 0, NIGH_OPT_FLOAT, &w.usd_day, 0, 0 },
         { "policy", 0, NIGH_OPT_TEXT, &w.policy, 0, 0 },
         { "new-key", 0, NIGH_OPT_FLAG, &w.new_key, 0, 0 }, { "fields", 0, NIGH_OPT_FLAG, &w.fields, 0, 0 } };
     static char key_path[4096], manifest_key[4096], draft_path[4096], paths[MODELS_MAX][4096];
@@ -119,7 +145,10 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     if (w.fields) return print_fields();
     bool has_default = default_key_file("api", key_path, sizeof key_path)
         && default_key_file("manifest", manifest_key, sizeof manifest_key);
-    if (w.new_key) return make_key(w.key_file ? w.key_file : has_default ? key_path : NULL, err);
+    if (!w.new_key && (w.tenant || w.user || w.features || w.rpm || w.tpm || w.usd_day < no_limit))
+        return nigh_fail(err, NIGH_EINVAL, 0,
+            "--tenant, --user, --features, --rpm, --tpm and --usd-day go with --new-key");
+    if (w.new_key) return make_key(&w, w.key_file ? w.key_file : has_default ? key_path : NULL, err);
     if (!w.key_file && has_default && nigh_file_exists(key_path)) w.key_file = key_path;
     if (argc > MODELS_MAX) return nigh_failf(err, NIGH_ERANGE, 0, "at most %d models", MODELS_MAX);
     char *shipped[] = { "nigh-stories" };
