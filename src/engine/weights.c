@@ -374,6 +374,9 @@ nigh_status nigh_weights_load(nigh_model *m, const nigh_gguf *g, nigh_model_opts
     nigh_status status = nigh_weights_place(m, g, &list, err);
     packing p = { .list = &list, .g = g, .o = o, .beside = beside };
     p.piece = nigh_max(1, PIECE_BYTES / nigh_max(1, m->weights_bytes / nigh_max(1, list.groups)));
+    /* The vectors were taken from the mapping, and each brought all of its neighbourhood, 2 MiB at worst. */
+    if (status == NIGH_OK && o.read && o.done && g->tensor_count)
+        o.done(o.file, (size_t)g->tensors[0].at, g->file.len - (size_t)g->tensors[0].at);
     if (status == NIGH_OK && o.read) p.buffers = nigh_alloc(nigh_pool_size(o.pool), BUFFER_BYTES);
     if (status == NIGH_OK) nigh_pool_run(o.pool, load_parts, &p, 1 + (list.groups + p.piece - 1) / p.piece, 1);
     nigh_free(p.buffers);
