@@ -52,6 +52,15 @@ static inline bool nigh_span_fits(uint64_t offset, uint64_t bytes, uint64_t tota
     return offset <= total && bytes <= total - offset;
 }
 
+/* Asks for the cache line of p; the memory need not exist. */
+static inline void nigh_prefetch(const void *p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p);
+#else
+    (void)p;
+#endif
+}
+
 /* ---- strings (str.c) ---- */
 nigh_str nigh_str_of(const char *terminated);             /* NULL gives the empty string */
 bool nigh_str_eq(nigh_str a, nigh_str b);

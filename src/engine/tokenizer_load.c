@@ -251,10 +251,9 @@ static bool is_plain(const nigh_tokenizer *t, uint32_t id) {
     return t->kind != NIGH_VOCAB_SPM || !memchr(t->text + t->text_at[id], ' ', t->text_at[id + 1] - t->text_at[id]);
 }
 
-static nigh_status insert_key(loader *l, uint32_t id) {
+static nigh_status insert_key(loader *l, uint32_t id, uint32_t hash) {
     nigh_tokenizer *t = l->t;
     nigh_str key = nigh_vocab_key(t, id);
-    uint32_t hash = nigh_hash_end(nigh_hash_more(NIGH_HASH_BEGIN, key.ptr, key.len));
     for (uint32_t i = hash & t->slot_mask, probes = 0;; i = (i + 1) & t->slot_mask, probes++) {
         nigh_text_slot *s = &t->slots[i];
         if (probes == NIGH_PROBES_MAX)
@@ -281,13 +280,21 @@ static nigh_status load_slots(loader *l) {
     if (!t->slots) return no_memory(l);
     t->slot_mask = slots - 1;
     t->splits_at_spaces = true;
-    for (uint32_t i = 0; i < t->count; i++) {
+    /* The table is too large for a near cache: a slot is asked for some keys before its turn. */
+    enum { AHEAD = 16 };
+    uint32_t hashes[AHEAD];
+    for (uint32_t i = 0, next = 0; i < t->count; i++) {
+        for (; next < t->count && next < i + AHEAD; next++) {
+            nigh_str key = nigh_vocab_key(t, next);
+            hashes[next % AHEAD] = nigh_hash_end(nigh_hash_more(NIGH_HASH_BEGIN, key.ptr, key.len));
+            nigh_prefetch(&t->slots[hashes[next % AHEAD] & t->slot_mask]);
+        }
         nigh_str key = nigh_vocab_key(t, i);
         if (key.len == 0 || !is_plain(t, i)) continue;
         t->key_bytes_max = (uint32_t)nigh_max(t->key_bytes_max, key.len);
         for (size_t k = 1; k < key.len; k++)
             if (key.ptr[k] == ' ' && key.ptr[k - 1] != ' ') t->splits_at_spaces = false;
-        NIGH_TRY(insert_key(l, i));
+        NIGH_TRY(insert_key(l, i, hashes[i % AHEAD]));
     }
     return NIGH_OK;
 }
@@ -399,8 +406,10 @@ static void mark_known(loader *l) {
     size_t cursor = 0, best = NIGH_COUNT(known);
     int32_t turn = -1;
     nigh_str s;
+    bool last[256] = { false };     /* which letters stand in front of the > that ends each of them */
+    for (size_t k = 0; k < NIGH_COUNT(known); k++) last[(uint8_t)known[k].text[strlen(known[k].text) - 2]] = true;
     for (uint32_t i = 0; i < t->count && nigh_gguf_next_string(l->tokens, &cursor, &s); i++) {
-        if (s.len < 4 || s.ptr[s.len - 1] != '>') continue;
+        if (s.len < 4 || s.ptr[s.len - 1] != '>' || !last[(uint8_t)s.ptr[s.len - 2]]) continue;
         for (size_t k = 0; k < NIGH_COUNT(known); k++) {
             if (!is_name(s, known[k].text)) continue;
             t->type[i] = (uint8_t)(NIGH_TOKEN_CONTROL | (t->type[i] & ~NIGH_TOKEN_TYPE_BITS)
