@@ -7,7 +7,10 @@
 enum {
     INLINE_FLOATS = 16384,          /* elementwise work up to this many values stays on the caller */
     FEW_TOKENS = 8,                 /* up to here reading the weights is what takes the time */
-    PRODUCTS_MAX = 4
+    PRODUCTS_MAX = 4,
+    PIECE_TOKENS = 128,             /* of many tokens, a piece of a product that stays in a cache until it is used: */
+    PIECE_GROUPS = 4,               /* so many tokens, so many groups of rows */
+    PIECE_ROWS = PIECE_GROUPS * NIGH_ROWS
 };
 
 static bool type_is_float(nigh_type t) { return t == NIGH_TYPE_F32 || t == NIGH_TYPE_F16 || t == NIGH_TYPE_BF16; }
@@ -116,7 +119,10 @@ void nigh_graph_gelu(nigh_graph *g, float *x) {
 
 /* ---- products ---- */
 
+_Static_assert(2 * PIECE_TOKENS * PIECE_ROWS <= NIGH_GRAPH_PIECE_FLOATS, "a gate and its up fit");
+
 typedef struct {
+    const nigh_graph *g;
     const nigh_kernels *k;
     nigh_acts acts;
     const nigh_linear *products;
@@ -138,6 +144,7 @@ static void round_input(nigh_graph *g, linear_job *j, const float *in, uint32_t 
         j->groups_before[i + 1] = j->groups_before[i] + groups_of(j->products[i].w);
         rounded = rounded || !type_is_float(j->products[i].w->type);
     }
+    j->g = g;
     j->k = g->k;
     j->acts = g->acts;
     j->acts.x = in;
@@ -154,12 +161,45 @@ static void product_groups(const linear_job *j, const nigh_linear *p, size_t beg
         j->k->add(p->residual + t * rows + first, p->out + t * rows + first, width);
 }
 
+/* ---- pieces: what many tokens give is used while it is near, and is not kept ---- */
+
+static float *piece_of(const nigh_graph *g, size_t worker) { return g->scratch + worker * g->scratch_stride; }
+
+/* out[t][r] for tokens first..first+count-1 and groups begin..end-1 (+ bias), row behind row. first: a multiple of
+ * NIGH_TILE. Returns the rows. */
+static size_t product_piece(const linear_job *j, const nigh_linear *p, size_t begin, size_t end, size_t first,
+                            size_t count, float *out) {
+    const nigh_acts *a = &j->acts;
+    nigh_acts some = { .cols = a->cols, .count = count, .x = a->x + first * a->cols, .q = a->q + first * a->cols,
+                       .scale = a->scale + first * (a->cols / NIGH_BLOCK),
+                       .sum = a->sum + 2 * first * (a->cols / NIGH_BLOCK) };
+    nigh_mat m = *p->w;
+    m.rows = nigh_min(end * NIGH_ROWS, m.rows) - begin * NIGH_ROWS;
+    m.data += begin * m.group_bytes;
+    j->k->matmul(&m, &some, out, m.rows, 0, end - begin);
+    for (size_t t = 0; p->bias && t < count; t++) j->k->add(out + t * m.rows, p->bias + begin * NIGH_ROWS, m.rows);
+    return m.rows;
+}
+
+static void residual_groups(const linear_job *j, const nigh_linear *p, size_t worker, size_t begin, size_t end) {
+    float *piece = piece_of(j->g, worker);
+    for (; begin < end; begin += PIECE_GROUPS)
+        for (size_t first = 0; first < j->acts.count; first += PIECE_TOKENS) {
+            size_t count = nigh_min(PIECE_TOKENS, j->acts.count - first), last = nigh_min(begin + PIECE_GROUPS, end);
+            size_t rows = product_piece(j, p, begin, last, first, count, piece);
+            float *to = p->residual + first * p->w->rows + begin * NIGH_ROWS;
+            for (size_t t = 0; t < count; t++) j->k->add(to + t * p->w->rows, piece + t * rows, rows);
+        }
+}
+
 static void linear_groups(void *ud, size_t worker, size_t begin, size_t end) {
     const linear_job *j = ud;
-    (void)worker;
     for (size_t i = 0; i < j->count; i++) {
-        size_t b = nigh_max(begin, j->groups_before[i]), e = nigh_min(end, j->groups_before[i + 1]);
-        if (b < e) product_groups(j, &j->products[i], b - j->groups_before[i], e - j->groups_before[i]);
+        const nigh_linear *p = &j->products[i];
+        size_t before = j->groups_before[i], b = nigh_max(begin, before), e = nigh_min(end, j->groups_before[i + 1]);
+        if (b >= e) continue;
+        if (p->residual && j->acts.count > FEW_TOKENS) residual_groups(j, p, worker, b - before, e - before);
+        else product_groups(j, p, b - before, e - before);
     }
 }
 
@@ -220,15 +260,32 @@ static void gate_rows(const gate_job *j, size_t first, size_t width) {
     }
 }
 
+/* Gate and up of a piece, its product and what it is rounded to, without a walk through memory. */
+static void gate_piece(const gate_job *j, float *gate, size_t begin, size_t end, size_t first, size_t count) {
+    const nigh_kernels *k = j->j.k;
+    float *up = gate + PIECE_TOKENS * PIECE_ROWS;
+    size_t rows = product_piece(&j->j, &j->j.products[0], 2 * begin, 2 * end, first, count, gate);
+    product_piece(&j->j, &j->j.products[1], 2 * begin, 2 * end, first, count, up);
+    if (j->act == NIGH_ACT_SILU) k->silu_mul(gate, up, count * rows);
+    else k->gelu_mul(gate, up, count * rows);
+    k->quantize_blocks(&j->wide, gate, rows, first, first + count, begin, end);
+}
+
 static void gate_units(void *ud, size_t worker, size_t begin, size_t end) {
     const gate_job *j = ud;
     size_t groups = j->j.groups_before[1], last = nigh_min(2 * end, groups), first = begin * NIGH_BLOCK;
-    size_t step = j->wide.count > FEW_TOKENS ? last : 1;
-    (void)worker;
-    for (size_t i = 2 * begin; i < last; i += step)
-        for (size_t n = 0; n < 2; n++) product_groups(&j->j, &j->j.products[n], i, nigh_min(i + step, last));
+    if (j->rounded && j->wide.count > FEW_TOKENS) {
+        for (; begin < end; begin += PIECE_GROUPS / 2)
+            for (first = 0; first < j->wide.count; first += PIECE_TOKENS)
+                gate_piece(j, piece_of(j->j.g, worker), begin, nigh_min(begin + PIECE_GROUPS / 2, end), first,
+                           nigh_min(PIECE_TOKENS, j->wide.count - first));
+        return;
+    }
+    for (size_t i = 2 * begin; i < last; i++)
+        for (size_t n = 0; n < 2; n++) product_groups(&j->j, &j->j.products[n], i, i + 1);
     gate_rows(j, first, nigh_min(end * NIGH_BLOCK, j->ffn) - first);
-    if (j->rounded) j->j.k->quantize_blocks(&j->wide, 0, j->wide.count, begin, end);
+    if (j->rounded)
+        j->j.k->quantize_blocks(&j->wide, j->wide.x + first, j->ffn, 0, j->wide.count, begin, end);
 }
 
 void nigh_graph_gate_up(nigh_graph *g, const nigh_layer *l, const float *in, nigh_act act) {
@@ -247,7 +304,7 @@ void nigh_graph_gate_up(nigh_graph *g, const nigh_layer *l, const float *in, nig
 void nigh_graph_down(nigh_graph *g, const nigh_layer *l, float *residual) {
     const nigh_linear down = { &l->down, l->bdown, g->y, residual };
     const nigh_layer *next = l + 1;
-    linear_job j = { .k = g->k, .acts = g->wide, .products = &down, .count = 1 };
+    linear_job j = { .g = g, .k = g->k, .acts = g->wide, .products = &down, .count = 1 };
     j.groups_before[1] = groups_of(&l->down);
     j.acts.x = g->gate;
     j.acts.cols = l->down.cols;

@@ -29,7 +29,7 @@ typedef struct nigh_graph {
     float *q, *kk, *v, *att;        /* [T][q_dim], [T][kv_dim], [T][kv_dim], [T][q_dim] */
     float *gate, *up;               /* [T][ffn] */
     float *cos[2], *sin[2];         /* [T][rope_dims / 2], by table */
-    float *scratch;                 /* of attention, by worker */
+    float *scratch;                 /* of one step, by worker */
     size_t scratch_stride;          /* floats of one worker */
     float *parts;                   /* of attention that is split over threads; NULL: never */
     nigh_acts acts;                 /* quantised input of the product that runs now */
@@ -39,7 +39,8 @@ typedef struct nigh_graph {
 /* Runs fn over the rows of the batch; on the calling thread when rows x width values are few. */
 void nigh_graph_each_row(nigh_graph *g, nigh_pool_fn *fn, void *ud, size_t width);
 
-/* One product out = W in (+ bias); out: [T][rows of w]. With a residual: residual += out, row by row as they come. */
+/* One product out = W in (+ bias); out: [T][rows of w]. With a residual: residual += out, row by row as they come, and
+ * out may hold anything afterwards. */
 typedef struct { const nigh_mat *w; const float *bias; float *out, *residual; } nigh_linear;
 
 /* in: [T][cols]. All products share the input, which is rounded once (if any weight is quantised). */
@@ -76,12 +77,12 @@ void nigh_graph_attend_ahead(const nigh_graph *g, uint32_t layer_idx);
  * who has to wait asks for the weights of the next one. */
 void nigh_graph_qkv(nigh_graph *g, const nigh_layer *l, const float *in);          /* q, k, v = W in (+ bias)    */
 void nigh_graph_wo(nigh_graph *g, const nigh_layer *l, float *residual);           /* y = Wo att (+ bias)        */
-/* gate = act(Wgate in) * (Wup in + bias), rounded for what comes next: [T][ffn] */
+/* gate = act(Wgate in) * (Wup in + bias), rounded for what comes next (then gate may hold anything): [T][ffn] */
 void nigh_graph_gate_up(nigh_graph *g, const nigh_layer *l, const float *in, nigh_act act);
 void nigh_graph_down(nigh_graph *g, const nigh_layer *l, float *residual);         /* y = Wdown gate (+ bias)    */
 
 /* Floats of attention scratch that one worker needs, whatever the length of the text. */
 size_t nigh_graph_scratch_floats(const nigh_model *m);
-enum { NIGH_GRAPH_PARTS_FLOATS = 1 << 20 };
+enum { NIGH_GRAPH_PARTS_FLOATS = 1 << 20, NIGH_GRAPH_PIECE_FLOATS = 1 << 14 };
 
 #endif

@@ -84,7 +84,7 @@ nigh_status nigh_runner_new(nigh_runner **out, const nigh_model *m, nigh_pool *p
     r->m = m;
     r->limit = batch_tokens ? batch_tokens : BATCH_DEFAULT;
     r->block_bytes = lay_out(r, NULL);
-    r->g.scratch_stride = nigh_graph_scratch_floats(m);
+    r->g.scratch_stride = nigh_max(nigh_graph_scratch_floats(m), NIGH_GRAPH_PIECE_FLOATS);
     size_t workers = nigh_pool_size(pool);
     r->scratch_bytes = workers * r->g.scratch_stride * sizeof(float);
     r->block = nigh_os_sparse_take(r->block_bytes);     /* short prompts touch little of it */

@@ -110,8 +110,10 @@ typedef struct nigh_kernels {
 
     /* Fills q, scale, sum of tokens begin..end-1 from x. */
     void (*quantize)(const nigh_acts *a, size_t begin, size_t end);
-    /* The same for blocks first_block..last_block-1 of these tokens only. */
-    void (*quantize_blocks)(const nigh_acts *a, size_t begin, size_t end, size_t first_block, size_t last_block);
+    /* The same for blocks first_block..last_block-1 of these tokens only, from values that lie elsewhere: those of
+     * token begin at x, of the next one x_stride floats behind. */
+    void (*quantize_blocks)(const nigh_acts *a, const float *x, size_t x_stride, size_t begin, size_t end,
+                            size_t first_block, size_t last_block);
 
     /* out[t * out_stride + r] for all tokens t of `a` and the rows r of groups begin..end-1 (rows past m->rows are
      * not written). Quantised: for each block b of 32 columns in rising order acc += (float)isum * (dw * da) isum:

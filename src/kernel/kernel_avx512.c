@@ -11,6 +11,10 @@
  *     Q6_K            2 * 16 * 63 * 127 * 128 + 2 * 128 * 32 * 16 * 127   < 2^26
  *     Q3_K            2 * 16 * 7 * 127 * 32 + 2 * 32 * 4 * 16 * 127       < 2^21
  *     Q2_K            2 * 16 * 3 * 127 * 15, minima 2 * 15 * 16 * 127     < 2^18
+ * For many tokens, the blocks of a group are decoded once into a desk in the caches, for all of them; a block is then
+ * taken register by register, each for 16 tokens. What has a zero point and one scale is raised to 128 there, so that
+ * all such types are one loop.
+ *
  * The first tile of tokens waits for memory and reads it strictly forward; what is needed 6 KiB later is asked for into
  * L1 (8 bits: 3 KiB, into L2; measured, see docs/performance.md). Further tiles find it near. The loop over blocks of a
  * single token stays a loop: unrolled, it has more loads than the processor's own prefetcher follows. */
@@ -60,7 +64,7 @@ enum { LANES_TOKENS = 16, LANES_KEYS = 4, LANES_VALUES = 4, LANES_WIDE = 8, LANE
 #include "kernel/kernel_lanes.h"
 #include "kernel/kernel_planes.h"
 
-enum { TILE = 16, AHEAD_BYTES = 6144, AHEAD_BYTES_8 = 3072 };
+enum { TILE = 16, AHEAD_BYTES = 6144, AHEAD_BYTES_8 = 3072, DESK_BLOCKS = 32, DESK_TOKENS = 6 * TILE };
 
 /* ---- one block, one token ---- */
 
@@ -160,6 +164,111 @@ ALWAYS void one_token(nigh_type type, const nigh_mat *m, const nigh_acts *a, flo
     }
 }
 
+/* ---- many tokens, one scale for 32 columns ---- */
+
+typedef struct {
+    uint8_t w[DESK_BLOCKS][NIGH_PLANE];
+    __m512 dw[DESK_BLOCKS], mw[DESK_BLOCKS];
+} desk;
+
+/* Blocks first..first+count-1 of a group. */
+ALWAYS void decode(nigh_type type, const nigh_mat *m, size_t group, size_t first, size_t count, desk *d) {
+    nigh_form f = nigh_form_of(type);
+    const uint8_t *at = m->data + group * m->group_bytes;
+    char lift = (char)(f.has_min ? 0 : 128 - f.zero);
+    size_t blocks = m->cols / NIGH_BLOCK;
+    for (size_t i = 0; i < count; i++) {
+        size_t b = first + i, in_span = b % NIGH_SPAN, span = nigh_min(NIGH_SPAN, blocks - (b - in_span));
+        const uint8_t *scale = at + nigh_form_plane_at(f, b - in_span) + span * nigh_form_plane_bytes(f);
+        UNSET __m512i w[8];
+        read_planes(f, at + nigh_form_plane_at(f, b), w);
+        for (int j = 0; j < 8; j++)
+            _mm512_store_si512(d->w[i] + 64 * j, lift ? _mm512_add_epi8(w[j], _mm512_set1_epi8(lift)) : w[j]);
+        scales s = read_scales(type, f, scale, in_span);
+        d->dw[i] = s.dw;
+        if (f.has_min) d->mw[i] = s.mw;
+    }
+}
+
+/* One block for 16 tokens. */
+ALWAYS void desk_block(nigh_form f, const uint8_t *w, __m512 dw, __m512 mw, const int8_t *q, const float *da,
+                       const int32_t *sum, __m512 acc[TILE]) {
+    UNSET __m512i isum[TILE];
+    UNROLL for (int t = 0; t < TILE; t++)
+        isum[t] = f.zero ? _mm512_slli_epi32(_mm512_set1_epi32(sum[2 * t]), log2_of(f.zero)) : _mm512_setzero_si512();
+    UNROLL for (int j = 0; j < 8; j++) {
+        __m512i r = load(w + 64 * j);
+        UNROLL for (int t = 0; t < TILE; t++) {
+            int32_t four;
+            memcpy(&four, q + NIGH_BLOCK * t + 4 * j, 4);
+            isum[t] = _mm512_dpbusd_epi32(isum[t], r, _mm512_set1_epi32(four));
+        }
+    }
+    UNROLL for (int t = 0; t < TILE; t++) {
+        __m512 by = _mm512_set1_ps(da[t]);
+        acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(_mm512_cvtepi32_ps(isum[t]), _mm512_mul_ps(dw, by)));
+        if (!f.has_min) continue;
+        __m512 msum = _mm512_cvtepi32_ps(_mm512_set1_epi32(sum[2 * t]));
+        acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(msum, _mm512_mul_ps(mw, by)));
+    }
+}
+
+/* Blocks first..first+count-1, which lie on the desk, for tokens t..t+15; what came before stands in out. */
+ALWAYS void desk_tile(nigh_form f, const desk *d, const nigh_acts *a, size_t t, size_t first, size_t count, float *out,
+                      size_t stride) {
+    size_t at = nigh_acts_at(a, t, first);
+    const int8_t *q = a->q + at * NIGH_BLOCK;
+    const float *da = a->scale + at;
+    const int32_t *sum = a->sum + 2 * at;
+    UNSET __m512 acc[TILE];
+    out += t * stride;
+    UNROLL for (size_t n = 0; n < TILE; n++)
+        acc[n] = first ? _mm512_loadu_ps(out + n * stride) : _mm512_setzero_ps();
+    for (size_t i = 0; i < count; i++, q += TILE * NIGH_BLOCK, da += TILE, sum += 2 * TILE)
+        desk_block(f, d->w[i], d->dw[i], f.has_min ? d->mw[i] : d->dw[i], q, da, sum, acc);
+    UNROLL for (size_t n = 0; n < TILE; n++) _mm512_storeu_ps(out + n * stride, acc[n]);
+}
+
+/* Weights that the next desk will hold; each tile asks for an equal part of them. */
+typedef struct { const uint8_t *at; size_t bytes; } weights_ahead;
+
+ALWAYS void desk_tiles(nigh_form f, const desk *d, const nigh_acts *a, size_t tiles, size_t first, size_t count,
+                       float *out, size_t stride, weights_ahead next) {
+    size_t part = nigh_round_up(next.bytes / tiles, 64);
+    for (size_t t = 0; t < tiles; t++, next.at += part) {
+        for (size_t n = 0; n < part; n += 64) _mm_prefetch((const char *)next.at + n, _MM_HINT_T1);
+        desk_tile(f, d, a, t * TILE, first, count, out, stride);
+    }
+}
+
+#define DESK_TILES(name, ...) \
+    static __attribute__((noinline)) void name(const desk *d, const nigh_acts *a, size_t tiles, size_t first, \
+                                               size_t count, float *out, size_t stride, weights_ahead next) { \
+        desk_tiles((nigh_form){ __VA_ARGS__ }, d, a, tiles, first, count, out, stride, next); \
+    }
+DESK_TILES(tiles_zero, .zero = 128)
+DESK_TILES(tiles_min, .has_min = true)
+#undef DESK_TILES
+
+/* A group whose 16 rows all exist, for the first `tiles` tiles of 16 tokens. */
+ALWAYS void desk_group(nigh_type type, const nigh_mat *m, size_t group, const nigh_acts *a, size_t tiles, float *out,
+                       size_t stride) {
+    nigh_form f = nigh_form_of(type);
+    size_t blocks = m->cols / NIGH_BLOCK, runs = (blocks + DESK_BLOCKS - 1) / DESK_BLOCKS;
+    size_t length = (blocks + runs - 1) / runs;
+    UNSET _Alignas(64) desk d;
+    out += group * NIGH_ROWS;
+    for (size_t first = 0; first < blocks; first += length) {
+        size_t count = nigh_min(length, blocks - first);
+        bool last = first + count == blocks;
+        const uint8_t *at = m->data + group * m->group_bytes;
+        weights_ahead next = { last ? at + m->group_bytes : at + nigh_form_plane_at(f, first + count),
+                               length * nigh_form_span_bytes(f, NIGH_SPAN) / NIGH_SPAN };
+        decode(type, m, group, first, count, &d);
+        (f.has_min ? tiles_min : tiles_zero)(&d, a, tiles, first, count, out, stride, next);
+    }
+}
+
 ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, float *out, size_t stride,
                          size_t begin, size_t end) {
     if (a->count == 1) {
@@ -168,6 +277,10 @@ ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, 
     }
     for (size_t g = begin; g < end; g++) {
         size_t t = 0;
+        if (nigh_form_of(type).sub == 32 && a->count >= DESK_TOKENS && (g + 1) * NIGH_ROWS <= m->rows) {
+            desk_group(type, m, g, a, a->count / TILE, out, stride);
+            t = a->count / TILE * TILE;
+        }
         for (; t + TILE <= a->count; t += TILE) quant_tile(type, TILE, m, g, a, t, out, stride);
         for (; t + 8 <= a->count; t += 8) quant_tile(type, 8, m, g, a, t, out, stride);
         for (; t + 4 <= a->count; t += 4) quant_tile(type, 4, m, g, a, t, out, stride);

@@ -17,7 +17,8 @@ void nigh_kernels_ref(nigh_kernels *k);
 void nigh_kernels_avx2(nigh_kernels *k);
 void nigh_kernels_avx512(nigh_kernels *k);
 void nigh_quantize_avx2(const nigh_acts *a, size_t begin, size_t end);
-void nigh_quantize_blocks_avx2(const nigh_acts *a, size_t begin, size_t end, size_t first_block, size_t last_block);
+void nigh_quantize_blocks_avx2(const nigh_acts *a, const float *x, size_t x_stride, size_t begin, size_t end,
+                               size_t first_block, size_t last_block);
 void nigh_pack_avx2(nigh_type type, size_t rows, size_t cols, const uint8_t *src, size_t group_idx, uint8_t *dst);
 void nigh_kernels_amx(nigh_kernels *k);
 /* What a faster product falls back to where it does not pay. */

@@ -133,14 +133,14 @@ static float quantize_block(const float *x, int8_t *q) {
     return largest / 127.0f;
 }
 
-static void loops_quantize_blocks(const nigh_acts *a, size_t begin, size_t end, size_t first_block,
-                                  size_t last_block) {
-    for (size_t t = begin; t < end; t++)
+static void loops_quantize_blocks(const nigh_acts *a, const float *x, size_t x_stride, size_t begin, size_t end,
+                                  size_t first_block, size_t last_block) {
+    for (size_t t = begin; t < end; t++, x += x_stride)
         for (size_t b = first_block; b < last_block; b++) {
             size_t at = nigh_acts_at(a, t, b);
             int8_t *q = a->q + at * NIGH_BLOCK;
             int32_t half[2] = { 0, 0 };
-            a->scale[at] = quantize_block(a->x + t * a->cols + b * NIGH_BLOCK, q);
+            a->scale[at] = quantize_block(x + (b - first_block) * NIGH_BLOCK, q);
             for (size_t i = 0; i < 16; i++) {
                 half[0] -= q[i];
                 half[1] -= q[16 + i];
@@ -151,7 +151,7 @@ static void loops_quantize_blocks(const nigh_acts *a, size_t begin, size_t end, 
 }
 
 static void loops_quantize(const nigh_acts *a, size_t begin, size_t end) {
-    loops_quantize_blocks(a, begin, end, 0, a->cols / NIGH_BLOCK);
+    loops_quantize_blocks(a, a->x + begin * a->cols, a->cols, begin, end, 0, a->cols / NIGH_BLOCK);
 }
 
 /* Sixteen queries at a time: what to multiply by, then their rows. A sum of 0 says that nothing was seen. */

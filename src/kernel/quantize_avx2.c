@@ -90,18 +90,19 @@ ALWAYS void quantize_run(const nigh_acts *a, const float *x, size_t at, size_t w
     }
 }
 
-void nigh_quantize_blocks_avx2(const nigh_acts *a, size_t begin, size_t end, size_t first_block, size_t last_block) {
-    for (size_t t = begin; t < end; t++) {
+void nigh_quantize_blocks_avx2(const nigh_acts *a, const float *x, size_t x_stride, size_t begin, size_t end,
+                               size_t first_block, size_t last_block) {
+    for (size_t t = begin; t < end; t++, x += x_stride) {
         size_t start = nigh_acts_at(a, t, 0), width = nigh_acts_at(a, t, 1) - start, b = first_block;
-        const float *x = a->x + t * a->cols;
-        for (; b + TOGETHER <= last_block; b += TOGETHER)
-            quantize_run(a, x + b * NIGH_BLOCK, start + b * width, width, TOGETHER);
-        if (b < last_block) quantize_run(a, x + b * NIGH_BLOCK, start + b * width, width, last_block - b);
+        const float *from = x;
+        for (; b + TOGETHER <= last_block; b += TOGETHER, from += TOGETHER * NIGH_BLOCK)
+            quantize_run(a, from, start + b * width, width, TOGETHER);
+        if (b < last_block) quantize_run(a, from, start + b * width, width, last_block - b);
     }
 }
 
 void nigh_quantize_avx2(const nigh_acts *a, size_t begin, size_t end) {
-    nigh_quantize_blocks_avx2(a, begin, end, 0, a->cols / NIGH_BLOCK);
+    nigh_quantize_blocks_avx2(a, a->x + begin * a->cols, a->cols, begin, end, 0, a->cols / NIGH_BLOCK);
 }
 
 #endif
