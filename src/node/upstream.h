@@ -22,8 +22,8 @@ bool nigh_api_find(nigh_str name, nigh_api *out);
 
 typedef struct {
     const char *ca_file;            /* PEM; NULL: the system's */
-    /* "host:port" of cloud targets that may be addresses of this machine or network, and may be asked without TLS: for
-     * tests and for gateways of one's own. Edge targets may be such addresses anyway, loopback and private ones.
+    /* "host:port" of cloud targets that may be addresses of this machine or network, and may be asked without TLS:
+     * for tests and for gateways of one's own. Edge targets may be such addresses anyway, loopback and private ones.
      * Copied. */
     const char *const *allow_private;
     size_t allow_private_count;
@@ -50,14 +50,14 @@ typedef struct {
     int http;                       /* 0: none */
     uint32_t retry_ms;              /* the provider's own hint (retry-after, retry-after-ms); 0: none */
     uint32_t first_ms, total_ms;    /* to the first text or tool delta (0: none came); to the end */
-    /* Handed to and taken from the socket, TLS included, TCP's headers and repeats not. The first call of a connection
-     * counts its TLS handshake. */
+    /* Handed to and taken from the socket, TLS included, TCP's headers and repeats not. The first call of a
+     * connection counts its TLS handshake. */
     uint64_t bytes_out, bytes_in;
-    /* A connection was there and the request was given to it: some of it may have left. False: the target knows nothing
-     * of this call. */
+    /* A connection was there and the request was given to it: some of it may have left. False: the target knows
+     * nothing of this call. */
     bool sent;
     char address[64];               /* numeric, the one that was used; "" none */
-    char text[200];                 /* our words, for a person and for logs; no key, no content of request or answer */
+    char text[200]; /* our words, for a person and for logs; no key, no content of request or answer */
     /* The provider's words about an error, shortened, without the key. They may quote the request: for the one who
      * asked, and never kept. "" none. */
     char said[200];
@@ -109,8 +109,8 @@ NIGH_CHECK nigh_status nigh_upstream_call(nigh_upstream *u, const nigh_upstream_
     const nigh_upstream_calls *calls, void *ud, uint64_t *id, nigh_err *err);
 /* From any thread, also from inside a call; an id that is over is ignored. done comes with CANCELLED. */
 void nigh_upstream_cancel(nigh_upstream *u, uint64_t id);
-/* A slow reader in front: the transfer waits, so that memory stays bounded. What has arrived by then may still come: a
- * few KiB. Its times go on. */
+/* A slow reader in front: the transfer waits, so that memory stays bounded. What has arrived by then may still come:
+ * a few KiB. Its times go on. */
 void nigh_upstream_pause(nigh_upstream *u, uint64_t id, bool pause);
 
 /* ---- what left, by destination (for nigh prove and metrics) ---- */
