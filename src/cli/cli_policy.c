@@ -4,29 +4,11 @@
 #include "base/os.h"
 #include "base/sha256.h"
 #include "cli/cli.h"
+#include "node/envelope.h"
 #include "node/facts.h"
 
-static void place_of(nigh_str text, uint64_t at, unsigned *line, unsigned *column) {
-    *line = *column = 1;
-    for (size_t i = 0; i < at && i < text.len; i++) {
-        bool end = text.ptr[i] == '\n';
-        *line += end;
-        *column = end ? 1 : *column + 1;
-    }
-}
-
 nigh_status nigh_cli_policy_open(nigh_policy **out, const char *path, nigh_err *err) {
-    nigh_buf text = NIGH_BUF(NIGH_POLICY_BYTES_MAX);
-    nigh_err inner = { 0 };
-    unsigned line, column;
-    nigh_status status = nigh_file_read(&text, path, err);
-    if (status == NIGH_OK) {
-        status = nigh_policy_parse(out, nigh_buf_str(&text), &inner);
-        place_of(nigh_buf_str(&text), inner.at, &line, &column);
-        if (status != NIGH_OK) nigh_failf(err, status, inner.at, "%s:%u:%u: %s", path, line, column, inner.text);
-    }
-    nigh_buf_release(&text);
-    return status;
+    return nigh_envelope_load(out, NULL, &(nigh_envelope_opts){ .path = path }, err);
 }
 
 static nigh_status no_such(const char *what, const char *name, const char *known, nigh_err *err) {

@@ -6,7 +6,8 @@
 #include "place/check.h"
 #include "place/decide.h"
 
-/* Reads the policy at path ("-": standard input). Fails as nigh_policy_parse, with line and column in the sentence. */
+/* Reads the policy at path ("-": standard input), plain or signed; whose signature it is does not count here. Fails as
+ * nigh_envelope_load, with line and column in the sentence. */
 NIGH_CHECK nigh_status nigh_cli_policy_open(nigh_policy **out, const char *path, nigh_err *err);
 /* The index of a feature, class or region by name. Fails: ENOENT naming those there are. */
 NIGH_CHECK nigh_status nigh_cli_find_feature(const nigh_policy *p, const char *name, uint32_t *out, nigh_err *err);

@@ -19,7 +19,9 @@
     X(learn) \
     X(check) \
     X(plan) \
-    X(explain)
+    X(explain) \
+    X(policy) \
+    X(ledger)
 
 #define DECLARE(name) extern const nigh_command nigh_command_##name;
 COMMANDS(DECLARE)

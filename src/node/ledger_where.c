@@ -147,7 +147,8 @@ static nigh_status say_who(nigh_buf *b, const nigh_json *record) {
         if (!got_something(h)) continue;
         NIGH_TRY(say(b, " Whoever runs "));
         NIGH_TRY(name(b, text_of(h, "target")));
-        NIGH_TRY(say(b, is_true(h, "trains") ? ", which may train on it." : ", which says that it does not train on it."));
+        NIGH_TRY(say(b, is_true(h, "trains") ? ", which may train on it."
+                                             : ", which says that it does not train on it."));
     }
     if (!anything_left(record)) return NIGH_OK;
     if (!replaced) return say(b, " Nothing was replaced before it left.");

@@ -302,7 +302,8 @@ static void where_says_it_plainly(void) {
     const char *const tells[] = {
         "It was answered by big (cloud, DE) by the model nigh-stories. To mid (edge, region not stated): 102 bytes "
         "out, 0 bytes back; it ended with: timeout. To big (cloud, DE): 102 bytes out, 0 bytes back.",
-        "mid, which says that it does not train on it. Whoever runs big, which may train on it. Before it left, 2 personal or "
+        "mid, which says that it does not train on it. Whoever runs big, which may train on it. Before it left, 2 "
+        "personal or "
         "secret values were replaced.",
         "mid does not say how long it keeps what it got. big says that it keeps what it got for 30 days.",
         "Yes: version 3 of the policy lets feature-2 leave its region. This one went to: a region that is not "
