@@ -1,40 +1,9 @@
 // test_console.mjs - the first page in a real browser: type, stream, stop, take back, receipt, key; light, dark and phone.
 // Pictures go to tests/web/artifacts; NIGH_MODEL chooses another model for them.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
-import { Node, check, equal, main, root, shipped, skip, sleep, test } from '../node/node.mjs';
-
-const there = existsSync(path.join(root, 'tests/web/node_modules/playwright-core'));
-const chrome = ['chromium', 'chromium-browser', 'google-chrome']
-  .map((c) => spawnSync('which', [c], { encoding: 'utf8' }).stdout.trim())
-  .find((c) => c);
-const art = path.join(root, 'tests/web/artifacts');
-const model = process.env.NIGH_MODEL ?? (existsSync(shipped) ? shipped : undefined);
-mkdirSync(art, { recursive: true });
-
-let browser = null,
-  n = null,
-  setup = null,
-  isBuilt = false;
-if (there && chrome) {
-  try {
-    const { chromium } = await import('playwright-core');
-    n = await Node.start([], model ? { model } : {});
-    isBuilt = (await fetch(`http://${n.host}/console.js`)).ok;
-    browser = await chromium.launch({ executablePath: chrome, args: ['--no-sandbox', '--disable-gpu'] });
-  } catch (e) {
-    setup = e;
-  }
-}
-const up = (name, run) =>
-  test(name, () => {
-    if (!there) skip('tests/web/node_modules is not installed (npm ci in tests/web)');
-    if (!chrome) skip('there is no Chromium here');
-    if (setup) throw setup;
-    if (!isBuilt) skip('the console was not built: that wants Node.js and web/node_modules');
-    return run();
-  });
+import { Node, check, equal, main, root, sleep } from '../node/node.mjs';
+import { art, browser, closeAll, n, up } from './browser.mjs';
 
 // A page, and everything it asked for or complained about.
 async function open({ node = n, ...options } = {}) {
@@ -322,9 +291,5 @@ up('the colours can be read: contrast of at least 4.5', async () => {
   }
 });
 
-process.on('exit', () => browser?.close().catch(() => {}));
-test('the browser closes', async () => {
-  if (!browser) skip('there was none');
-  await browser.close();
-});
+up('the browser closes, and nobody else was asked', closeAll);
 await main('test_console');

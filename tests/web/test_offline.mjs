@@ -1,8 +1,8 @@
 // test_offline.mjs - the network goes away: reload, load, write; headers from the node, from the service worker, from nobody.
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { Node, check, equal, main, root, shipped } from '../node/node.mjs';
-import { closeAll, foreign, newContext, openPage, up } from './browser.mjs';
+import { closeAll, launch, newContext, openPage, readLog, takeLog, up } from './browser.mjs';
 import { Site } from './site.mjs';
 
 const write = (page, o = {}) => page.evaluate(async (o) => {
@@ -61,8 +61,24 @@ up('a server without headers: one thread works, and the service worker isolates 
   await context.close();
 });
 
+up('the browser\'s log would tell of a request to somebody else, also of a worker\'s', async () => {
+  const site = await Site.start({ extra: { '/p.html': '<!doctype html><title>p</title>' } });
+  const other = await launch(), page = await other.newPage();
+  await page.goto(`${site.origin}/p.html`);
+  await page.evaluate(async () => {
+    await fetch('http://outside.invalid/page').catch(() => {});
+    const script = "fetch('http://outside.invalid/worker').catch(() => {}).then(() => postMessage(0))";
+    const worker = new Worker(URL.createObjectURL(new Blob([script])));
+    await new Promise((done) => (worker.onmessage = done));
+  });
+  await other.close();
+  await site.stop();
+  const log = takeLog(), found = readLog(log);
+  rmSync(log);
+  equal([...new Set(found.outside)].sort(), ['http://outside.invalid/page', 'http://outside.invalid/worker']);
+});
+
 up('nobody else was asked, by no page and no worker', async () => {
-  equal(foreign(), []);
   await closeAll();
 });
 await main('test_offline');

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Node, check, equal, main, program, root, shipped, test } from '../node/node.mjs';
-import { closeAll, foreign, n, newContext, openPage, up } from './browser.mjs';
+import { closeAll, n, newContext, openPage, up } from './browser.mjs';
 
 test('one table of errors: the SDK has the one of status.h', async () => {
   const rows = [...readFileSync(path.join(root, 'include/nigh/status.h'), 'utf8').matchAll(/X\((\w+),\s*(-?\d+), (\d+), "([^"]+)"\)/g)];
@@ -231,7 +231,6 @@ up('a node with a key: the tab and the node want it', async () => {
 
 up('nothing was complained about, and nobody else was asked', async () => {
   equal(page.said.filter((s) => !/40[04]|ERR_CONNECTION_REFUSED|ERR_UNSAFE_PORT|Content Security Policy|127.0.0.1:9/.test(s)), []);
-  equal(foreign(), []);
 });
 up('the browser closes', closeAll);
 await main('test_sdk');

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { check, equal, main, root, shipped, sleep } from '../node/node.mjs';
-import { browser, closeAll, foreign, n, newContext, openPage, up } from './browser.mjs';
+import { browser, closeAll, n, newContext, openPage, up } from './browser.mjs';
 import { Site } from './site.mjs';
 
 const MiB = 1 << 20, folder = mkdtempSync(path.join(tmpdir(), 'nigh-store-'));
@@ -231,7 +231,6 @@ up('nothing fits: the next smaller one is taken', async () => {
 });
 
 up('the test ends', async () => {
-  equal(foreign(), []);
   await site.stop();
   check(browser.isConnected(), 'the browser lives');
   await closeAll();
