@@ -36,7 +36,7 @@ up('three tabs, one engine, the same text', async () => {
 
 up('the leader is closed in the middle of another tab\'s text: it goes on, byte for byte, within a second', async () => {
   const { context, pages } = await tabs(2);
-  const o = { maxTokens: 250, seed: 11, temperature: 0.8 };
+  const o = { maxTokens: 480, seed: 11, temperature: 0.8 };
   const whole = await pages[1].evaluate(async (o) => (await nigh.complete('Once upon a time', o)).text, o);
   await pages[1].evaluate((o) => {
     window.at = [];
@@ -44,7 +44,7 @@ up('the leader is closed in the middle of another tab\'s text: it goes on, byte 
     window.text = '';
     (async () => { for await (const p of answer) { text += p; at.push(performance.now()); } })();
   }, o);
-  await pages[1].waitForFunction(() => at.length > 30);
+  await pages[1].waitForFunction(() => at.length > 3);
   await pages[0].close();
   const got = await pages[1].evaluate(async () => {
     const c = await answer;
@@ -65,6 +65,144 @@ up('a worker that hangs is replaced, and nothing is lost', async () => {
   hang.catch(() => {});
   const texts = await Promise.all(pages.map((p) => p.evaluate(async () => (await nigh.complete('The king', { maxTokens: 5, seed: 3 })).text)));
   equal(texts[0], texts[1]);
+  await context.close();
+});
+
+// ---- the windows in which a promise could be lost, each on purpose ----
+
+// In the page: Worker, BroadcastChannel and locks are wrapped, so that a moment can be met exactly.
+const hooks = () => {
+  const Own = Worker, OwnChannel = BroadcastChannel, request = navigator.locks.request.bind(navigator.locks);
+  window.hook = { message: null, made: null, late: 0, drop: null, lockMs: 0 };
+  window.Worker = class extends Own {
+    constructor(url, o) {
+      super(url, o);
+      if (o?.name !== 'nigh') return;
+      hook.made?.(this);
+      this.addEventListener('message', (e) => hook.message?.(e.data, this));
+    }
+  };
+  window.BroadcastChannel = class extends OwnChannel {
+    set onmessage(run) {
+      super.onmessage = (e) => {
+        if (hook.drop?.(e.data)) return;
+        if (hook.late) setTimeout(() => run({ data: e.data }), Math.random() * hook.late);
+        else run(e);
+      };
+    }
+    postMessage(m) {
+      window.channelName = this.name;
+      super.postMessage(m);
+    }
+  };
+  navigator.locks.request = (name, o, run) => {
+    if (typeof o === 'function') return request(name, o);
+    return request(name, o, async (lock) => {
+      if (hook.lockMs) await new Promise((d) => setTimeout(d, hook.lockMs));
+      return run(lock);
+    });
+  };
+  // Some of each kind; how many came to an end within ms, and when the last did.
+  window.askAll = async (ms = 8000) => {
+    const begun = performance.now(), left = new Set();
+    let last = 0;
+    const note = (p) => {
+      left.add(p);
+      p.then(() => {}, (e) => { window.failed = e.message; }).then(() => { left.delete(p); last = performance.now() - begun; });
+    };
+    for (let i = 0; i < 3; i++) note(Promise.resolve(nigh.complete('Once upon', { maxTokens: 10 + i, seed: i + 1 }).then((c) => c)));
+    note(nigh.embed('a dog'));
+    note(nigh.count('a dog'));
+    const all = left.size;
+    while (left.size && performance.now() - begun < ms) await new Promise((d) => setTimeout(d, 10));
+    return { all, open: left.size, ms: Math.round(last), failed: window.failed ?? '' };
+  };
+};
+const hooked = async (count) => {
+  const context = await newContext(), pages = [];
+  await context.addInitScript(hooks);
+  for (let i = 0; i < count; i++) pages.push(await openPage(context));
+  return { context, pages };
+};
+const none = (got, what) => equal([got.open, got.failed], [0, ''], `${what}: ${JSON.stringify(got)}`);
+
+up('a worker is killed at every step of its life: what was asked is answered', async () => {
+  const { context, pages: [page] } = await hooked(1), times = [];
+  await page.evaluate(async () => (await sdk.open({ backend: 'tab' })).close()); // how long a worker takes is known then
+  for (const phase of ['new', 'soon', 'script', 'up', 'read', 'ready', 'began', 'text', 'done', 'thrice']) {
+    const got = await page.evaluate(async (phase) => {
+      let kills = phase === 'thrice' ? 3 : 1;
+      const shoot = (worker) => { if (kills-- > 0) worker.terminate(); };
+      hook.made = (worker) => {
+        if (phase === 'new' || phase === 'thrice') queueMicrotask(() => shoot(worker));
+        if (phase === 'soon') setTimeout(() => shoot(worker), 3);
+        if (phase === 'script') setTimeout(() => shoot(worker), 25);
+      };
+      hook.message = (m, worker) => {
+        const now = m.t === 'up' ? (m.about ? 'ready' : 'up') : m.t === 'progress' ? m.p.stage : m.t;
+        if (now === phase) shoot(worker);
+      };
+      window.nigh = null;
+      const begun = performance.now();
+      window.nigh = await sdk.open({ backend: 'tab' });
+      const r = { opened: Math.round(performance.now() - begun), ...await askAll() };
+      nigh.close();
+      return r;
+    }, phase);
+    none(got, phase);
+    times.push(`${phase} ${got.opened} + ${got.ms}`);
+  }
+  console.log(`  ms to open and to the last answer: ${times.join(', ')}`);
+  await context.close();
+});
+
+up('the leader goes at every step of another tab\'s request: it is answered', async () => {
+  const times = [];
+  for (const phase of ['job', 'began', 'text', 'done']) {
+    const { context, pages } = await hooked(2);
+    for (const p of pages) await open(p);
+    await pages[0].evaluate((phase) => {
+      new BroadcastChannel(channelName).addEventListener('message', (e) => { if (e.data.t === phase) location.replace('about:blank'); });
+    }, phase);
+    await pages[1].evaluate(() => { hook.lockMs = 150; }); // the lock is granted late, too
+    const got = await pages[1].evaluate(() => askAll());
+    none(got, phase);
+    times.push(`${phase} ${got.ms}`);
+    await pages[1].waitForFunction(() => nigh.backend.leads, null, { timeout: 5000 });
+    await context.close();
+  }
+  console.log(`  ms to the last answer: ${times.join(', ')}`);
+});
+
+up('messages that are stale, late, out of order or lost', async () => {
+  const { context, pages } = await hooked(2);
+  for (const p of pages) await open(p);
+  const [leader, other] = pages;
+  // An engine long dead speaks once more.
+  const stale = await other.evaluate(async () => {
+    const asking = askAll(), ghost = new BroadcastChannel(channelName);
+    for (const t of ['up', 'beat', 'up']) ghost.postMessage({ t, epoch: '000000000-dead', about: null, silentMs: 60000, ready: true });
+    const got = await asking, again = await askAll();
+    ghost.close();
+    return { ...got, open: got.open + again.open };
+  });
+  none(stale, 'stale');
+  // Nothing that tells of a new engine comes through but its beats.
+  await other.evaluate(() => { hook.drop = (m) => m.t === 'up'; });
+  const lost = other.evaluate(() => askAll());
+  await leader.evaluate(() => nigh.backend.kill());
+  none(await lost, 'lost');
+  await other.evaluate(() => { hook.drop = null; hook.late = 200; });
+  const late = other.evaluate(() => askAll(15000));
+  for (let i = 0; i < 4; i++) {
+    await sleep(150);
+    await leader.evaluate(() => nigh.backend.kill());
+  }
+  none(await late, 'late');
+  const text = (p) => p.evaluate(async () => (await nigh.complete('The king', { maxTokens: 40, seed: 9 })).text);
+  await other.evaluate(() => { hook.late = 0; });
+  equal(await text(other), await text(leader));
+  console.log(`  ms to the last answer: stale ${stale.ms}, lost ${(await lost).ms}, late ${(await late).ms}`);
   await context.close();
 });
 

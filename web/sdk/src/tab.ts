@@ -2,9 +2,9 @@
 //
 // Who holds the lock of the channel leads: it starts the worker and looks after it. The others reach the same worker
 // over a BroadcastChannel. When the leader goes away the browser gives the lock to the next one at once; when its
-// worker ends, the port that goes with its life is closed, and the lock that it held tells, too, once it holds it
-// (wire.ts); when a worker hangs, its missing beats do. Whatever happens, a request stands in `#jobs` of its own page
-// until it has ended, and every path below ends it.
+// worker ends, the lock that the worker held tells (wire.ts); one that ends before it holds it is missed when its first
+// word takes several times as long as that of one before it; when a worker hangs, its missing beats tell.
+// Whatever happens, a request stands in `#jobs` of its own page until it has ended, and every path below ends it.
 import type { Answer } from './answer.js';
 import { newId, type Backend, type Settings, type Work } from './backend.js';
 import { NighError, type StatusName } from './status.js';
@@ -45,6 +45,8 @@ function digest(text: string): string {
   return h.toString(16);
 }
 
+let firstMs = 0; // what the slowest worker of this page took to its first word, said when it holds its lock; 0: none has yet
+
 const TIME_DIGITS = 9;
 let lastEpoch = 0;
 /** Younger ones are larger, also over tabs, and when the clock is set back. */
@@ -74,7 +76,7 @@ export class TabBackend implements Backend {
   #starts = 0; // of engines that never got ready
   #firstStart = 0;
   #restart: ReturnType<typeof setTimeout> | undefined;
-  #life: MessagePort | null = null;
+  #first: ReturnType<typeof setTimeout> | undefined;
   #slept = false;
   #closed: NighError | null = null;
   #release: (() => void) | null = null;
@@ -149,12 +151,21 @@ export class TabBackend implements Backend {
       this.#die(new NighError('EIO', `the engine stopped ${this.#starts - 1} times while it started`));
       return;
     }
-    const epoch = (this.#mine = newEpoch(this.#epoch)), { port1, port2 } = new MessageChannel();
+    const epoch = (this.#mine = newEpoch(this.#epoch));
     const worker = (this.#worker = new Worker(new URL('worker.js', this.#o.files), { type: 'module', name: 'nigh' }));
     this.#heard = now;
     this.#silent = HANG_MS * (2 ** Math.min(this.#starts - 1, 3) - 1); // the file has to come first, and the line may be slow
+    if (firstMs) {
+      const late = (): void => this.#lost(epoch); // after what has come meanwhile
+      this.#first = setTimeout(() => (this.#first = setTimeout(late, 50)), Math.max(500, 4 * firstMs) * 2 ** Math.min(this.#starts - 1, 5));
+    }
     worker.onmessage = (e) => {
-      if (this.#worker === worker) this.#heard = performance.now();
+      if (this.#worker !== worker) return;
+      this.#heard = performance.now();
+      if (this.#epoch !== epoch) {
+        firstMs = Math.max(firstMs, this.#heard - now);
+        clearTimeout(this.#first);
+      }
       this.#hear(e.data as FromEngine);
     };
     worker.onerror = (e) => {
@@ -162,20 +173,16 @@ export class TabBackend implements Backend {
       if (this.#starts >= STARTS_MAX) this.#die(new NighError('EIO', e.message || 'the worker does not start'));
       else this.#lost(epoch);
     };
-    this.#life = port1;
-    port1.onmessage = () => {};
-    port1.addEventListener('close', () => this.#lost(epoch));
     const { signal: _s, onprogress: _p, ...rest } = this.#o;
-    worker.postMessage({ t: 'init', epoch, channel: this.#channelName, life: port2, ...rest } satisfies ToEngine, [port2]);
+    worker.postMessage({ t: 'init', epoch, channel: this.#channelName, ...rest } satisfies ToEngine);
   }
 
   #stopWorker(): void {
     clearTimeout(this.#restart);
+    clearTimeout(this.#first);
     this.#restart = undefined;
     this.#worker?.terminate();
     this.#worker = null;
-    this.#life?.close();
-    this.#life = null;
   }
 
   /** The worker of this page is gone, or will never answer. */

@@ -25,8 +25,6 @@ export interface InitMessage {
   encrypt: boolean;
   context: number;
   threads: number;
-  /** The page holds the other end, and hears when this one is gone. */
-  life: MessagePort;
 }
 
 export type JobBody = Work | { kind: 'embed'; texts: string[] } | { kind: 'count'; text: string };
