@@ -147,7 +147,7 @@ test-native: all $(CHOSEN) golden-models    ## the C tests only, also under sani
 
 $B/bench/%: bench/%.c $(LIB)
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< $(LIB) $(LDLIBS) -o $@
+	@$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< $(LIB) $(LDLIBS) $(NODE_LIBS) -o $@
 
 bench-kernel: $B/bench/bench_kernel   ## the arithmetic alone, as CSV; ARGS="THREADS TYPE ISA" narrows it
 	@$B/bench/bench_kernel $(ARGS)
