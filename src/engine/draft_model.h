@@ -15,6 +15,7 @@ NIGH_CHECK nigh_status nigh_draft_model_check(const nigh_model *small, const nig
 NIGH_CHECK nigh_status nigh_draft_model_new(nigh_draft_model **out, const nigh_model *small, const nigh_model *large,
                                             nigh_pool *pool, uint32_t context, uint64_t (*now_ns)(void), nigh_err *err);
 void nigh_draft_model_free(nigh_draft_model *d);
+void nigh_draft_model_forget(nigh_draft_model *d);      /* what it has read: the next text is another's */
 /* Guesses what comes behind `text`, up to out->count tokens, as long as that pays. Returns how many of them are worth
  * evaluating; rows and expected are those of nigh_draft_choose. A model that fails is not asked again. */
 uint32_t nigh_draft_model_guess(nigh_draft_model *d, const int32_t *text, uint32_t count, const nigh_draft_cost *cost,

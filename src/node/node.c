@@ -374,6 +374,7 @@ void nigh_node_close(nigh_node *n, unsigned grace_ms) {
     }
     nigh_model_close(n->draft);
     nigh_pool_free(n->pool);
+    nigh_keys_release(&n->keys);
     pthread_cond_destroy(&n->wake);
     pthread_mutex_destroy(&n->lock);
     pthread_mutex_destroy(&n->pool_lock);

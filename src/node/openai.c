@@ -9,6 +9,7 @@
 #include "node/openai.h"
 
 #include "base/os.h"
+#include "node/limits.h"
 #include "node/place.h"
 
 enum { TEXT_MAX = 8 << 20, EMBED_OUT_MAX = 256 << 20, SEQUENCES_MAX = 32 };
@@ -258,6 +259,7 @@ static nigh_status make_choices(nigh_answer *a, nigh_sequence_spec *specs, nigh_
     size_t n = (size_t)a->r.n;
     for (size_t i = 0; i < a->choice_count; i++) {
         nigh_choice *c = &a->choices[i];
+        specs[i].who = a->who;
         specs[i].ids = NIGH_IDS(nigh_sched_context(a->served->sched));
         specs[i].generate = generate_opts(a, i);
         NIGH_TRY(nigh_openai_prompt(a->served, &a->r, c->prompt, &specs[i].ids, why));
@@ -315,7 +317,7 @@ static nigh_status start_vectors(nigh_answer *a, const nigh_job_calls *calls, ni
     }
     if (status == NIGH_OK && !a->placed) status = forget_words(a, why);
     if (status == NIGH_OK) {
-        status = nigh_sched_embed(a->served->sched, texts, count, calls, a, &err);
+        status = nigh_sched_embed(a->served->sched, texts, count, a->who, calls, a, &err);
         if (status != NIGH_OK) (void)refuse_job(status, &err, why);
     }
     for (size_t i = 0; texts && i < count; i++) nigh_ids_release(&texts[i]);
@@ -347,11 +349,22 @@ void nigh_openai_name(nigh_answer *a) {
     a->created_s = nigh_os_unix_ms() / 1000;
 }
 
+/* Whose prompt beginnings this request may meet: those of the same tenant and user. */
+static nigh_sched_owner owner_of(const nigh_node *n, const nigh_asked *asked) {
+    char user[128];
+    const nigh_rights own = nigh_rights_own(),
+        *r = asked->key_idx < n->keys.count ? &n->keys.rights[asked->key_idx] : &own;
+    if (nigh_rights_user(r, nigh_str_of(asked->user), user, NULL) != NIGH_OK)
+        nigh_format(user, sizeof user, "%s", r->user);
+    return nigh_sched_owner_of(nigh_str_of(r->tenant), nigh_str_of(user));
+}
+
 nigh_answer *nigh_openai_new(nigh_node *n, nigh_exchange *x, nigh_task task) {
     nigh_answer *a = nigh_alloc(sizeof *a, 1);
     if (!a) return NULL;
     *a = (nigh_answer){ .node = n, .x = x, .start_ns = x ? nigh_exchange_start_ns(x) : nigh_os_now_ns(),
         .out = NIGH_BUF(task == NIGH_TASK_EMBEDDING ? EMBED_OUT_MAX : TEXT_MAX * 4), .model = "", .model_sha256 = "" };
+    if (x) a->who = owner_of(n, nigh_exchange_asked(x));
     return a;
 }
 

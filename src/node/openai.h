@@ -28,6 +28,7 @@ typedef struct {
     nigh_placed *placed;                    /* NULL: a plain request for a model of this node */
     uint64_t start_ns;
     const nigh_served *served;              /* NULL while another place answers */
+    nigh_sched_owner who;                   /* for whom: what it may share with which others */
     const char *model, *model_sha256;       /* what answers; sha256 "": not known */
     nigh_str goes_on;                       /* what the answer says already, by a place that broke off */
     bool wants_logprobs;                    /* for a look at how sure the model is */

@@ -77,6 +77,7 @@ place_end place_local_start(nigh_placed *pl, nigh_refusal *why) {
     nigh_answer *a = pl->a;
     a->served = pl->place->served[pl->t];
     if (!a->served) return PLACE_UNREACHABLE;
+    if (pl->f && pl->f->cache == NIGH_CACHE_TENANT) a->who.share = a->who.tenant;
     pl->hold = pl->f && (pl->f->escalate & NIGH_ESCALATE_CONFIDENCE) && place_has_next(pl)
                && a->r.task != NIGH_TASK_EMBEDDING;
     a->wants_logprobs = pl->hold;

@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "base/os.h"
+#include "base/sha256.h"
 
 enum { CONTEXT_DEFAULT = 4096, SLOW_READER_MS = 30000 };
 
@@ -54,10 +55,11 @@ static nigh_status submit(nigh_sched *s, job *j, nigh_err *err) {
     if (!j) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the request");
     pthread_mutex_lock(&s->lock);
     if (s->stopping) status = nigh_fail(err, NIGH_ECANCEL, 0, "the node is stopping");
-    else if (s->queued + j->weight > s->o.queue_max)
+    else if (!nigh_sched_may_wait(s, j))
         status = nigh_fail(err, NIGH_EBUSY, 0, "too many requests are waiting; try again soon");
     else {
         s->queued += j->weight;
+        s->tenant_queued[j->who.tenant % TENANTS] += j->weight;
         atomic_fetch_add(&s->o.metrics->queued, (int64_t)j->weight);
         *s->inbox_end = j;
         s->inbox_end = &j->next;
@@ -74,21 +76,42 @@ nigh_status nigh_sched_generate(nigh_sched *s, nigh_sequence_spec *specs, size_t
     job *j = new_job(calls, ud, count, false);
     for (size_t i = 0; i < count; i++) {
         if (!j) { nigh_ids_release(&specs[i].ids); continue; }
-        j->sequences[i] = (sequence){ .owner = j, .index = i, .ids = specs[i].ids, .opts = specs[i].generate };
+        j->who = specs[0].who;
+        j->sequences[i] = (sequence){ .owner = j, .index = i, .who = j->who, .ids = specs[i].ids,
+            .opts = specs[i].generate };
         specs[i].ids = NIGH_IDS(0);
     }
     return submit(s, j, err);
 }
 
-nigh_status nigh_sched_embed(nigh_sched *s, nigh_ids *texts, size_t count, const nigh_job_calls *calls, void *ud,
-    nigh_err *err) {
+nigh_status nigh_sched_embed(nigh_sched *s, nigh_ids *texts, size_t count, nigh_sched_owner who,
+    const nigh_job_calls *calls, void *ud, nigh_err *err) {
     job *j = new_job(calls, ud, count, true);
+    if (j) j->who = who;
     for (size_t i = 0; i < count; i++) {
         if (!j) { nigh_ids_release(&texts[i]); continue; }
         j->texts[i] = texts[i];
         texts[i] = NIGH_IDS(0);
     }
     return submit(s, j, err);
+}
+
+static uint64_t number_of(nigh_str a, nigh_str b) {
+    uint8_t digest[32], len[8];
+    uint64_t n = 0;
+    nigh_sha256 s;
+    for (size_t i = 0; i < 8; i++) len[i] = (uint8_t)(a.len >> (8 * i));
+    nigh_sha256_init(&s);
+    nigh_sha256_add(&s, (nigh_str){ (const char *)len, sizeof len });
+    nigh_sha256_add(&s, a);
+    nigh_sha256_add(&s, b);
+    nigh_sha256_end(&s, digest);
+    for (size_t i = 0; i < 8; i++) n = n << 8 | digest[i];
+    return n;
+}
+
+nigh_sched_owner nigh_sched_owner_of(nigh_str tenant, nigh_str user) {
+    return (nigh_sched_owner){ number_of(tenant, NIGH_STR("")), number_of(tenant, user) };
 }
 
 void nigh_sched_poke(void *sched) {
@@ -99,9 +122,10 @@ void nigh_sched_poke(void *sched) {
     pthread_mutex_unlock(&s->lock);
 }
 
-void nigh_sched_leave_queue(nigh_sched *s, size_t count) {
+void nigh_sched_leave_queue(nigh_sched *s, uint64_t tenant, size_t count) {
     pthread_mutex_lock(&s->lock);
     s->queued -= count;
+    s->tenant_queued[tenant % TENANTS] -= count;
     pthread_mutex_unlock(&s->lock);
     atomic_fetch_sub(&s->o.metrics->queued, (int64_t)count);
 }
@@ -110,6 +134,7 @@ void nigh_sched_leave_queue(nigh_sched *s, size_t count) {
 
 void nigh_sched_clear_slot(nigh_sched *s, slot *sl) {
     if (!sl->seq) return;
+    nigh_sched_went(s, sl->seq->who.tenant);
     sl->seq = NULL;
     sl->used = s->turn;
     atomic_fetch_sub(&s->o.metrics->running, 1);
@@ -121,11 +146,16 @@ void nigh_sched_end_job(nigh_sched *s, job *j, nigh_status status, const nigh_er
         if (sl->seq && sl->seq->owner == j) nigh_sched_clear_slot(s, sl);
     s->waiting_end = &s->waiting;
     for (sequence **at = &s->waiting; *at;) {
-        if ((*at)->owner == j) { *at = (*at)->next; waiting++; continue; }
+        if ((*at)->owner == j) {
+            nigh_sched_went(s, j->who.tenant);
+            *at = (*at)->next;
+            waiting++;
+            continue;
+        }
         at = &(*at)->next;
         s->waiting_end = at;
     }
-    if (waiting) nigh_sched_leave_queue(s, waiting);
+    if (waiting) nigh_sched_leave_queue(s, j->who.tenant, waiting);
     j->calls.done(j->ud, status, err);
     free_job(j);
 }
@@ -161,8 +191,17 @@ static bool drop_one(nigh_sched *s) {
 
 /* ---- the thread ---- */
 
+/* Takes an embedding job out of its list. */
+static void unlink_embed(nigh_sched *s, job **at) {
+    job *j = *at;
+    if (s->embeds_end == &j->next) s->embeds_end = at;
+    *at = j->next;
+    nigh_sched_went(s, j->who.tenant);
+    nigh_sched_leave_queue(s, j->who.tenant, j->weight);
+}
+
 static bool run_embed(nigh_sched *s) {
-    job *j = s->embeds;
+    job **at = nigh_sched_next_embed(s), *j = *at;
     nigh_err err = { 0 };
     if (!j) return false;
     const nigh_ids *ids = &j->texts[j->ended];
@@ -175,13 +214,12 @@ static bool run_embed(nigh_sched *s) {
     }
     if (status == NIGH_OK) {
         atomic_fetch_add(&s->o.metrics->prompt_tokens, ids->len);
+        nigh_sched_got(s, j->who.tenant, (uint32_t)ids->len);
         j->calls.vector(j->ud, j->ended, s->vector, nigh_model_about(s->o.model)->embed);
         j->ended++;
     }
     if (status == NIGH_OK && j->ended < j->count) return true;
-    s->embeds = j->next;
-    if (!s->embeds) s->embeds_end = &s->embeds;
-    nigh_sched_leave_queue(s, j->weight);
+    unlink_embed(s, at);
     nigh_sched_end_job(s, j, status, &err);
     return true;
 }
@@ -207,8 +245,14 @@ static bool take_inbox(nigh_sched *s, bool may_sleep) {
     for (job *next; j; j = next) {
         next = j->next;
         j->next = NULL;
-        if (j->texts) { *s->embeds_end = j; s->embeds_end = &j->next; continue; }
+        if (j->texts) {
+            nigh_sched_came(s, j->who.tenant);
+            *s->embeds_end = j;
+            s->embeds_end = &j->next;
+            continue;
+        }
         for (size_t i = 0; i < j->count; i++) {
+            nigh_sched_came(s, j->who.tenant);
             *s->waiting_end = &j->sequences[i];
             s->waiting_end = &j->sequences[i].next;
         }
@@ -224,8 +268,7 @@ static void end_everything(nigh_sched *s) {
     while (s->waiting) nigh_sched_end_job(s, s->waiting->owner, status, &err);
     while (s->embeds) {
         job *j = s->embeds;
-        s->embeds = j->next;
-        nigh_sched_leave_queue(s, j->weight);
+        unlink_embed(s, &s->embeds);
         nigh_sched_end_job(s, j, status, &err);
     }
 }

@@ -1,7 +1,7 @@
 /* sched.h - one model's work: many requests in one batch.
  * One engine thread owns the runner and up to `parallel` sessions. Each turn it gathers the next token of every
  * sequence that is being written and a fair share of the prompts that are being read into one evaluation. What
- * does not fit waits in a bounded queue.
+ * does not fit waits in a bounded queue; places go to tenants by the tokens that each got so far (sched_fair.c).
  *
  * The functions in nigh_job_calls are called from the engine thread only, without any lock held. `done` is called
  * exactly once for a job that was taken, and is its last call. */
@@ -25,7 +25,7 @@ typedef struct {
     uint32_t context_tokens;        /* of each sequence; 0: the model's own, at most 4,096 */
     nigh_cache cache;
     uint32_t parallel;              /* sequences at once; 0: 4 */
-    uint32_t queue_max;             /* sequences that may wait; 0: 64 */
+    uint32_t queue_max;             /* sequences that may wait; 0: 64. A tenant with few gets in up to twice that */
     uint32_t batch_tokens;          /* 0: 512 */
     uint64_t (*now_ns)(void);       /* times the batches, to learn what pays; NULL: the system's clock */
     bool alone;                     /* no guesses (speculate.h); the answers are the same */
@@ -48,9 +48,15 @@ typedef struct {
     void (*done)(void *ud, nigh_status status, const nigh_err *err);
 } nigh_job_calls;
 
+/* For whom. tenant: whose turn it is. share: only sequences of equal `share` take over what another one's prompt has
+ * in common with theirs, and nobody else can tell from the time or from `cached` what it was. All zero: one's own. */
+typedef struct { uint64_t tenant, share; } nigh_sched_owner;
+/* The numbers of a tenant and of a user of it. */
+nigh_sched_owner nigh_sched_owner_of(nigh_str tenant, nigh_str user);
+
 /* One sequence to write. ids: given (freed by the scheduler with nigh_ids_release), also when the job is refused.
- * What generate points to must live until done. */
-typedef struct { nigh_ids ids; nigh_generate_opts generate; } nigh_sequence_spec;
+ * What generate points to must live until done. All sequences of a job are for one owner, that of the first. */
+typedef struct { nigh_ids ids; nigh_generate_opts generate; nigh_sched_owner who; } nigh_sequence_spec;
 
 NIGH_CHECK nigh_status nigh_sched_open(nigh_sched **out, const nigh_sched_opts *o, nigh_err *err);
 /* Ends every job (done with ECANCEL) and the thread; later jobs are refused. One caller. */
@@ -66,8 +72,8 @@ uint32_t nigh_sched_queue_max(const nigh_sched *s);
 /* From any thread. Fails: EBUSY (the queue is full), ENOMEM, ECANCEL (closing). Then `done` is not called. */
 NIGH_CHECK nigh_status nigh_sched_generate(nigh_sched *s, nigh_sequence_spec *specs, size_t count,
     const nigh_job_calls *calls, void *ud, nigh_err *err);
-NIGH_CHECK nigh_status nigh_sched_embed(nigh_sched *s, nigh_ids *texts, size_t count, const nigh_job_calls *calls,
-    void *ud, nigh_err *err);
+NIGH_CHECK nigh_status nigh_sched_embed(nigh_sched *s, nigh_ids *texts, size_t count, nigh_sched_owner who,
+    const nigh_job_calls *calls, void *ud, nigh_err *err);
 /* Something about a client changed (it left, or reads again). From any thread. */
 void nigh_sched_poke(void *sched);
 

@@ -1,11 +1,12 @@
-/* sched_parts.h - what sched.c (jobs in and out, the thread) and sched_turn.c (places, batches) share. */
+/* sched_parts.h - what sched.c (jobs in and out, the thread), sched_turn.c (places, batches) and sched_fair.c (whose
+ * turn it is) share. */
 #ifndef NIGH_SCHED_PARTS_H
 #define NIGH_SCHED_PARTS_H
 
 #include "engine/speculate.h"
 #include "node/sched.h"
 
-enum { PARALLEL_MAX = 64, GUESSES_MAX = 24 /* in one batch, of all sequences */ };
+enum { PARALLEL_MAX = 64, GUESSES_MAX = 24 /* in one batch, of all sequences */, TENANTS = 256 };
 
 typedef struct job job;
 typedef struct sequence sequence;
@@ -15,6 +16,7 @@ struct sequence {
     sequence *next;                 /* in the waiting list */
     job *owner;
     size_t index;
+    nigh_sched_owner who;
     nigh_ids ids;
     nigh_generate_opts opts;
     nigh_generation *generation;
@@ -32,6 +34,7 @@ struct job {
     sequence *sequences;            /* NULL: an embedding job */
     nigh_ids *texts;
     size_t count, ended, weight;    /* weight: places it takes in the queue */
+    nigh_sched_owner who;
     uint64_t full_since_ms;         /* 0: reads well */
 };
 
@@ -40,9 +43,13 @@ struct slot {
     nigh_speculation writing;       /* the rows to pick from, the token to evaluate next, guesses */
     nigh_draft_model *drafter;      /* NULL: no small model */
     sequence *seq;
+    uint64_t share;                 /* of what the session holds */
     float *logits;                  /* of this turn's rows, in nigh_sched.rows */
     uint64_t used;
 };
+
+/* here: sequences and embedding jobs, waiting or at work; got: tokens, as a clock. */
+typedef struct { uint32_t here; double got; } tenant_turn;
 
 struct nigh_sched {
     nigh_sched_opts o;
@@ -56,19 +63,31 @@ struct nigh_sched {
     sequence *waiting, **waiting_end;
     job *embeds, **embeds_end;
     uint64_t turn, serial;
+    tenant_turn turns[TENANTS];
+    double fair_time;               /* the clock of the tenant that had the last turn */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     job *inbox, **inbox_end;
     size_t queued;                  /* sequences and embedding jobs in the inbox and the waiting lists */
+    size_t tenant_queued[TENANTS];  /* the same, by tenant */
     bool poked, stopping, stopped;
 };
 
 /* sched.c */
-void nigh_sched_leave_queue(nigh_sched *s, size_t count);
+void nigh_sched_leave_queue(nigh_sched *s, uint64_t tenant, size_t count);
 void nigh_sched_clear_slot(nigh_sched *s, slot *sl);
 /* Takes every sequence of a job out of slots and waiting list, tells its owner why, and frees it. */
 void nigh_sched_end_job(nigh_sched *s, job *j, nigh_status status, const nigh_err *err);
+
+/* sched_fair.c */
+bool nigh_sched_may_wait(const nigh_sched *s, const job *j);   /* under the lock; the others: the engine's thread */
+void nigh_sched_came(nigh_sched *s, uint64_t tenant);
+void nigh_sched_went(nigh_sched *s, uint64_t tenant);
+void nigh_sched_got(nigh_sched *s, uint64_t tenant, uint32_t tokens);
+/* Where the one whose turn it is hangs in its list; the list's end when it is empty. */
+sequence **nigh_sched_next(nigh_sched *s);
+job **nigh_sched_next_embed(nigh_sched *s);
 
 /* sched_turn.c */
 void nigh_sched_fill_slots(nigh_sched *s);

@@ -8,10 +8,12 @@
  * While somebody is being written to, the prompts' pieces take about SHARED_TURN_MS of a turn, so that a long prompt
  * does not stop the others. Guesses are made only in turns without prompts: then a row more costs little.
  *
- * A prompt that begins like another is not computed twice. What a session already holds is copied; where another
- * sequence is about to read the same beginning (`n` answers to one prompt, one system text), this one waits until it
- * has. A leader got its place earlier than those who wait for it, so nobody waits in a circle; and nobody waits for a
- * leader that has left, or whose client has stopped reading. */
+ * A prompt that begins like another of the same owner is not computed twice. What a session already holds is copied;
+ * where another sequence is about to read the same beginning (`n` answers to one prompt, one system text), this one
+ * waits until it has. A leader got its place earlier than those who wait for it, so nobody waits in a circle; and
+ * nobody waits for a leader that has left, or whose client has stopped reading. What another owner's sequence left in a
+ * session is never met: the session forgets it first, and so does the small model that guesses.
+ */
 #include "node/sched_parts.h"
 
 enum { SHARED_TURN_MS = 100, PIECE_MIN = 16, PIECE_FIRST = 64, SHARED_MIN = 8 };
@@ -24,19 +26,21 @@ static uint32_t common_ids(const int32_t *a, size_t a_count, const nigh_ids *ids
     return n;
 }
 
-static uint32_t common_prefix(const nigh_session *se, const nigh_ids *ids) {
-    return se ? common_ids(nigh_session_tokens(se), nigh_session_count(se), ids) : 0;
+/* What others left in a session counts for nothing. */
+static uint32_t common_prefix(const slot *sl, const sequence *q) {
+    const nigh_session *se = sl->share == q->who.share ? sl->session : NULL;
+    return se ? common_ids(nigh_session_tokens(se), nigh_session_count(se), &q->ids) : 0;
 }
 
 /* The free slot whose session begins most like the prompt; among equals an unused one, then the one unused for
  * longest. A session that would lose most of what it holds is left alone if there is another: its beginning can be
  * copied. */
-static slot *best_slot(nigh_sched *s, const nigh_ids *ids) {
+static slot *best_slot(nigh_sched *s, const sequence *q) {
     slot *best = NULL, *oldest = NULL;
     uint32_t best_common = 0;
     for (slot *sl = s->slots; sl < s->slots + s->o.parallel; sl++) {
         if (sl->seq) continue;
-        uint32_t common = common_prefix(sl->session, ids);
+        uint32_t common = common_prefix(sl, q);
         if (!oldest || sl->used < oldest->used) oldest = sl;
         if (best && (common < best_common || (common == best_common && sl->used >= best->used))) continue;
         best = sl;
@@ -56,7 +60,7 @@ static void begin(nigh_sched *s, sequence *q) {
 /* Takes the prompt's beginning over from another slot, when it has clearly more of it. */
 static void copy_from(slot *sl, const slot *from) {
     sequence *q = sl->seq;
-    uint32_t common = common_prefix(from->session, &q->ids);
+    uint32_t common = common_prefix(from, q);
     if (common < q->read + SHARED_MIN) return;
     if (nigh_session_copy_prefix(sl->session, from->session, common, NULL) == NIGH_OK) q->read = common;
 }
@@ -67,12 +71,12 @@ static void find_leader(nigh_sched *s, slot *sl) {
     slot *has = NULL, *will = NULL;
     uint32_t most = q->read + SHARED_MIN - 1, soon;
     for (slot *other = s->slots; other < s->slots + s->o.parallel; other++) {
-        uint32_t common = other == sl ? 0 : common_prefix(other->session, &q->ids);
+        uint32_t common = other == sl ? 0 : common_prefix(other, q);
         if (common > most) { most = common; has = other; }
     }
     soon = most;
     for (slot *other = s->slots; other < s->slots + s->o.parallel; other++) {
-        if (other == sl || !may_go(other) || !is_reading(other->seq)) continue;
+        if (other == sl || !may_go(other) || !is_reading(other->seq) || other->share != q->who.share) continue;
         uint32_t common = common_ids(other->seq->ids.ptr, other->seq->ids.len, &q->ids);
         if (common > soon) { soon = common; will = other; }
     }
@@ -117,23 +121,33 @@ static nigh_status start_in(nigh_sched *s, slot *sl, sequence *q, nigh_err *err)
     NIGH_TRY(nigh_generation_new(&q->generation, nigh_model_tokenizer(s->o.model), q->opts, q->ids.ptr, q->ids.len,
         err));
     q->serial = ++s->serial;
+    if (sl->share != q->who.share) {
+        nigh_session_truncate(sl->session, 0);
+        if (sl->drafter) nigh_draft_model_forget(sl->drafter);
+    }
+    sl->share = q->who.share;
     q->read = nigh_session_reuse(sl->session, q->ids.ptr, (uint32_t)q->ids.len);
     atomic_fetch_add(&s->o.metrics->prompt_tokens, q->ids.len);
+    nigh_sched_got(s, q->who.tenant, (uint32_t)q->ids.len);
     return NIGH_OK;
 }
 
 void nigh_sched_fill_slots(nigh_sched *s) {
     while (s->waiting) {
-        sequence *q = s->waiting;
-        slot *sl = best_slot(s, &q->ids);
+        sequence **at = nigh_sched_next(s), *q = *at;
+        slot *sl = best_slot(s, q);
         nigh_err err = { 0 };
         if (!sl) return;
-        s->waiting = q->next;
-        if (!s->waiting) s->waiting_end = &s->waiting;
+        if (s->waiting_end == &q->next) s->waiting_end = at;
+        *at = q->next;
         q->next = NULL;
-        nigh_sched_leave_queue(s, 1);
+        nigh_sched_leave_queue(s, q->who.tenant, 1);
         nigh_status status = start_in(s, sl, q, &err);
-        if (status != NIGH_OK) { nigh_sched_end_job(s, q->owner, status, &err); continue; }
+        if (status != NIGH_OK) {
+            nigh_sched_went(s, q->who.tenant);
+            nigh_sched_end_job(s, q->owner, status, &err);
+            continue;
+        }
         sl->seq = q;
         atomic_fetch_add(&s->o.metrics->running, 1);
         find_leader(s, sl);
@@ -192,6 +206,7 @@ static void pick_tokens(nigh_sched *s, pick *picks, size_t count) {
             if (p->sl->seq != p->of) continue;          /* its job ended in this very loop */
             if (p->status != NIGH_OK) { nigh_sched_end_job(s, p->of->owner, p->status, &p->err); continue; }
             atomic_fetch_add(&s->o.metrics->generated_tokens, 1);
+            nigh_sched_got(s, p->of->who.tenant, 1);
             deliver(s, p->sl, &p->step);
             if (p->sl->seq != p->of || !nigh_speculation_has_row(&p->sl->writing)) continue;
             atomic_fetch_add(&s->o.metrics->guesses_right, 1);

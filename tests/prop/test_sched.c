@@ -27,6 +27,9 @@ typedef struct {
 typedef struct {
     sequence sequences[SEQUENCES];
     size_t count, leaves_after;         /* steps; 0: never leaves */
+    nigh_sched_owner who;
+    size_t ended_as;                    /* how many had ended before */
+    uint32_t cached;                    /* of all its prompts */
     atomic_size_t steps;
     atomic_bool done;
     nigh_status status;
@@ -50,6 +53,7 @@ static void on_begin(void *ud, size_t seq, uint32_t cached) {
     sequence *q = &((client *)ud)->sequences[seq];
     CHECK(!q->begun && cached < q->prompt_count);
     q->begun = true;
+    ((client *)ud)->cached += cached;
 }
 
 static void keep_step(sequence *q, const nigh_step *step) {
@@ -84,8 +88,8 @@ static void on_done(void *ud, nigh_status status, const nigh_err *err) {
     client *c = ud;
     (void)err;
     c->status = status;
+    c->ended_as = atomic_fetch_add(&jobs_done, 1);
     CHECK(!atomic_exchange(&c->done, true));
-    atomic_fetch_add(&jobs_done, 1);
 }
 
 static const nigh_job_calls calls = { on_client, on_begin, on_step, on_vector, on_done };
@@ -139,6 +143,7 @@ static void make_clients(size_t vocab, uint64_t *seed) {
     for (client *c = clients; c < clients + JOBS; c++) {
         c->count = 1 + test_rand(seed) % SEQUENCES;
         c->leaves_after = test_rand(seed) % 5 ? 0 : 1 + test_rand(seed) % 20;
+        c->who = (nigh_sched_owner){ test_rand(seed) % 3, test_rand(seed) % 2 };
         size_t which = test_rand(seed) % 3, same = test_rand(seed) % 2;
         for (size_t i = 0; i < c->count; i++) {
             sequence *q = &c->sequences[i];
@@ -159,15 +164,19 @@ static void make_clients(size_t vocab, uint64_t *seed) {
     }
 }
 
-static void submit(nigh_sched *s, client *c) {
+static nigh_status try_submit(nigh_sched *s, client *c, nigh_err *err) {
     nigh_sequence_spec specs[SEQUENCES];
-    nigh_err err = { 0 };
     for (size_t i = 0; i < c->count; i++) {
-        specs[i] = (nigh_sequence_spec){ NIGH_IDS(PROMPT_MAX), opts_of(&c->sequences[i]) };
+        specs[i] = (nigh_sequence_spec){ NIGH_IDS(PROMPT_MAX), opts_of(&c->sequences[i]), c->who };
         for (size_t k = 0; k < c->sequences[i].prompt_count; k++)
             CHECK(nigh_ids_add(&specs[i].ids, c->sequences[i].prompt[k]) == NIGH_OK);
     }
-    CHECK_MSG(nigh_sched_generate(s, specs, c->count, &calls, c, &err) == NIGH_OK, "%s", err.text);
+    return nigh_sched_generate(s, specs, c->count, &calls, c, err);
+}
+
+static void submit(nigh_sched *s, client *c) {
+    nigh_err err = { 0 };
+    CHECK_MSG(try_submit(s, c, &err) == NIGH_OK, "%s", err.text);
 }
 
 static void compare(const nigh_model *m, uint32_t context, uint64_t seed, const char *how) {
@@ -324,4 +333,85 @@ static void test_long_prompt(void) {
     nigh_model_close(m);
 }
 
-TEST_MAIN(T(test_company), T(test_prompt_once), T(test_long_prompt))
+/* ---- tenants: whose beginnings are met, and whose turn it is ---- */
+
+static nigh_sched *open_for_tenants(const nigh_model *m, pthread_mutex_t *lock, nigh_metrics *metrics,
+    uint32_t parallel, uint32_t queue) {
+    nigh_sched *s = NULL;
+    nigh_err err = { 0 };
+    nigh_sched_opts o = { .model = m, .pool_lock = lock, .metrics = metrics, .parallel = parallel, .batch_tokens = 64,
+                          .context_tokens = 200, .alone = true, .queue_max = queue };
+    memset(clients, 0, sizeof clients);
+    memset(metrics, 0, sizeof *metrics);
+    atomic_store(&jobs_done, 0);
+    CHECK_MSG(nigh_sched_open(&s, &o, &err) == NIGH_OK, "%s", err.text);
+    return s;
+}
+
+/* The same prompt for everybody. */
+static void make_client(client *c, const char *tenant, const char *user, uint32_t tokens) {
+    c->who = nigh_sched_owner_of(nigh_str_of(tenant), nigh_str_of(user));
+    c->count = 1;
+    c->sequences[0] = (sequence){ .prompt_count = PROMPT_MAX, .max_tokens = tokens };
+    for (size_t k = 0; k < PROMPT_MAX; k++) c->sequences[0].prompt[k] = (int32_t)(k * 7 % 500);
+}
+
+/* One after the other, and all at once: nothing of a prompt is met by another tenant or user, all by one's own. */
+static void test_prefixes_of_others(void) {
+    static const char *const who[][2] = { { "a", "u" }, { "b", "u" }, { "a", "v" }, { "", "" }, { "a", "" },
+        { "", "au" }, { "a", "u" }, { "b", "u" } };
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static nigh_metrics metrics;
+    nigh_model *m = model_file_open("stories260K-q8_0.gguf", NULL, nigh_cpu_detect());
+    if (!m) TEST_SKIP("the reference models are not here");
+    for (uint32_t parallel = 1; parallel <= 16; parallel *= 4)
+        for (int at_once = 0; at_once < 2; at_once++) {
+            nigh_sched *s = open_for_tenants(m, &lock, &metrics, parallel, 64);
+            for (size_t i = 0; s && i < NIGH_COUNT(who); i++) {
+                make_client(&clients[i], who[i][0], who[i][1], 3);
+                submit(s, &clients[i]);
+                for (int t = 0; !at_once && !atomic_load(&clients[i].done) && t < 60000; t++) usleep(500);
+            }
+            for (size_t i = 0; s && i < NIGH_COUNT(who); i++) wait_for(&clients[i]);
+            nigh_sched_close(s);
+            for (size_t i = 0; i < 6; i++)
+                CHECK_MSG(clients[i].cached == 0, "%s/%s met %u tokens of another, %u places", who[i][0], who[i][1],
+                    clients[i].cached, parallel);
+            if (parallel == 16)
+                CHECK(clients[6].cached == PROMPT_MAX - 1 && clients[7].cached == PROMPT_MAX - 1);
+        }
+    nigh_model_close(m);
+}
+
+/* One tenant has filled the queue; another comes. It gets in, and does not wait until the first one's are through. */
+static void test_turns(void) {
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static nigh_metrics metrics;
+    nigh_err err = { 0 };
+    nigh_model *m = model_file_open("stories260K-q8_0.gguf", NULL, nigh_cpu_detect());
+    if (!m) TEST_SKIP("the reference models are not here");
+    nigh_sched *s = open_for_tenants(m, &lock, &metrics, 1, 16);
+    pthread_mutex_lock(&lock);              /* the engine waits, so that the queue fills */
+    size_t loud = 0;
+    for (; s && loud < JOBS - 5; loud++) {
+        make_client(&clients[loud], "loud", "u", 20);
+        if (try_submit(s, &clients[loud], &err) != NIGH_OK) break;
+        if (loud < 2) usleep(20000);        /* the first is in its place before the others come */
+    }
+    CHECK_MSG(loud >= 16 && loud <= 18 && err.code == NIGH_EBUSY, "%zu were taken", loud);
+    client *quiet = &clients[JOBS - 5];
+    for (size_t i = 0; s && i < 5; i++) make_client(&quiet[i], "quiet", "u", 20);
+    for (size_t i = 0; s && i < 4; i++) submit(s, &quiet[i]);
+    CHECK(!s || try_submit(s, &quiet[4], &err) == NIGH_EBUSY);
+    pthread_mutex_unlock(&lock);
+    for (size_t i = 0; s && i < 4; i++) wait_for(&quiet[i]);
+    for (size_t i = 0; s && i < loud; i++) wait_for(&clients[i]);
+    nigh_sched_close(s);
+    printf("  of %zu, the quiet tenant's ended as %zu, %zu, %zu, %zu\n", loud + 4, quiet[0].ended_as, quiet[1].ended_as,
+           quiet[2].ended_as, quiet[3].ended_as);
+    for (size_t i = 0; i < 4; i++) CHECK(quiet[i].ended_as <= 2 * i + 3);
+    for (size_t i = 1; i < loud; i++) CHECK(clients[i].ended_as > clients[i - 1].ended_as);     /* its own in order */
+    nigh_model_close(m);
+}
+
+TEST_MAIN(T(test_company), T(test_prompt_once), T(test_long_prompt), T(test_prefixes_of_others), T(test_turns))
