@@ -100,11 +100,11 @@ ALWAYS __m512 add_block(nigh_form f, const __m512i w[8], const scales *s, const 
 
 /* Asks for what block i of a span will find further on: an eighth of a whole span. Behind the end of a matrix lies the
  * next one. */
-ALWAYS void prefetch(nigh_form f, const uint8_t *at, size_t i) {
+ALWAYS void prefetch(nigh_form f, const uint8_t *at, size_t i, bool one) {
     size_t share = nigh_form_span_bytes(f, NIGH_SPAN) / NIGH_SPAN;
     const char *p = (const char *)at + i * share;
     for (size_t n = 0; n < share; n += 64) {
-        if (f.bits == 8) _mm_prefetch(p + AHEAD_BYTES_8 + n, _MM_HINT_T1);
+        if (f.bits == 8 && one) _mm_prefetch(p + AHEAD_BYTES_8 + n, _MM_HINT_T1);
         else _mm_prefetch(p + AHEAD_BYTES + n, _MM_HINT_T0);
     }
 }
@@ -124,7 +124,7 @@ ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
         const uint8_t *scale = at + span * nigh_form_plane_bytes(f);
         for (size_t i = 0; i < span; i++, b++, q += width * NIGH_BLOCK, da += width, sum += 2 * width) {
             UNSET __m512i w[8];
-            if (first == 0) prefetch(f, at, i);
+            if (first == 0) prefetch(f, at, i, false);
             read_planes(f, at + i * nigh_form_plane_bytes(f), w);
             scales s = read_scales(type, f, scale, i);
             UNROLL for (size_t t = 0; t < tokens; t++)
@@ -135,13 +135,26 @@ ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
     UNROLL for (size_t t = 0; t < tokens; t++) store_group(m, group, acc[t], out + (first + t) * out_stride);
 }
 
+/* Up to 8 of the tokens from `first` on; how many it took. A tile for each number would take minutes to compile. */
+ALWAYS size_t small_tile(nigh_type type, const nigh_mat *m, size_t group, const nigh_acts *a, size_t first, float *out,
+                         size_t stride) {
+    size_t left = a->count - first, tokens = left >= 8 ? 8 : left >= 6 ? 6 : nigh_min(left, 4);
+    switch (tokens) {
+#define CASE(n) case n: quant_tile(type, n, m, group, a, first, out, stride); break;
+    CASE(8) CASE(6) CASE(4) CASE(3) CASE(2) CASE(1)
+#undef CASE
+    default: assert(false);
+    }
+    return tokens;
+}
+
 ALWAYS __m512 one_span(nigh_type type, size_t span, const uint8_t *at, const int8_t *q, const float *da,
                        const int32_t *sum, __m512 acc) {
     nigh_form f = nigh_form_of(type);
     const uint8_t *scale = at + span * nigh_form_plane_bytes(f);
     for (size_t i = 0; i < span; i++) {
         UNSET __m512i w[8];
-        prefetch(f, at, i);
+        prefetch(f, at, i, true);
         read_planes(f, at + i * nigh_form_plane_bytes(f), w);
         scales s = read_scales(type, f, scale, i);
         acc = add_block(f, w, &s, q + i * NIGH_BLOCK, da[i], sum + 2 * i, acc);
@@ -282,13 +295,7 @@ ALWAYS void quant_matmul(nigh_type type, const nigh_mat *m, const nigh_acts *a, 
             t = a->count / TILE * TILE;
         }
         for (; t + TILE <= a->count; t += TILE) quant_tile(type, TILE, m, g, a, t, out, stride);
-        for (; t + 8 <= a->count; t += 8) quant_tile(type, 8, m, g, a, t, out, stride);
-        for (; t + 4 <= a->count; t += 4) quant_tile(type, 4, m, g, a, t, out, stride);
-        if (t + 2 <= a->count) {
-            quant_tile(type, 2, m, g, a, t, out, stride);
-            t += 2;
-        }
-        if (t < a->count) quant_tile(type, 1, m, g, a, t, out, stride);
+        while (t < a->count) t += small_tile(type, m, g, a, t, out, stride);
     }
 }
 
