@@ -91,9 +91,10 @@ static void put_calls(turns *t, const nigh_json *calls, size_t i) {
         nigh_dialect_put(w, ",\"name\":");
         nigh_dialect_put_string(w, nigh_dialect_text(f, NIGH_STR("name")));
         nigh_dialect_put(w, ",\"input\":");
+        nigh_status status = arguments.len ? nigh_json_parse(&doc, arguments, NULL) : NIGH_OK;
         if (!arguments.len) nigh_dialect_put(w, "{}");
-        else if (nigh_json_parse(&doc, arguments, NULL) == NIGH_OK && doc.root->type == NIGH_JSON_OBJECT)
-            nigh_dialect_put_value(w, doc.root);
+        else if (status == NIGH_ENOMEM && w->bad == NIGH_OK) w->bad = NIGH_ENOMEM;
+        else if (status == NIGH_OK && doc.root->type == NIGH_JSON_OBJECT) nigh_dialect_put_value(w, doc.root);
         else nigh_dialect_refuse(w, c, "the arguments must be a JSON object", "messages[%zu].tool_calls", i);
         nigh_json_release(&doc);
         nigh_dialect_put(w, "}");

@@ -152,8 +152,9 @@ static bool is_allowed(const nigh_upstream *u, const nigh_egress_url *url) {
 }
 
 static call_state *new_call(nigh_upstream *u, const nigh_upstream_ask *ask, const nigh_egress_url *url) {
-    size_t text =
-        NIGH_EGRESS_URL_MAX / 8 + url->path.len + url->query.len + strlen(url->host) + 2 * ask->key.len + 1024;
+    /* url: the scheme, a port, /v1 and the dialect's path; key: kept, and in a header; the fixed headers */
+    size_t text = 64 + strlen(url->host) + url->path.len + url->query.len + 2 * (ask->key.len + 1) + 224
+                  + nigh_str_of(ask->idempotency_key).len;
     for (size_t i = 0; i < ask->header_count; i++) text += strlen(ask->headers[i]) + 1;
     call_state *c = nigh_alloc(1, sizeof *c + text);
     if (!c) return NULL;
@@ -187,6 +188,7 @@ static void drop_call(call_state *c) {      /* one that was never handed over */
 
 static void wake(nigh_upstream *u) {
     uint64_t one = 1;
+    if (pthread_equal(pthread_self(), u->thread)) { u->again = true; return; }
     if (write(u->event, &one, sizeof one) < 0) return;     /* full: it is awake anyway */
 }
 

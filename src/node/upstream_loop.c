@@ -9,8 +9,6 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
-#include <unistd.h>
-
 #include "base/os.h"
 
 enum { EVENTS_AT_ONCE = 256, IDLE_HANDLES_MAX = 512, IDLE_CONNECTIONS_MAX = 1024 };
@@ -275,11 +273,7 @@ static int wait_ms(const nigh_upstream *u) {
 
 static void on_ready(nigh_upstream *u, const struct epoll_event *e) {
     int running, fd = e->data.fd;
-    uint64_t told;
-    if (fd == u->event) {
-        if (read(fd, &told, sizeof told) < 0 && errno != EAGAIN) u->timer_ns = 0;
-        return;
-    }
+    if (fd == u->event) return;     /* edge-triggered: it need not be read */
     nigh_upstream_socket *s = nigh_upstream_socket_at(u, fd);
     if (!s) return;
     if (!s->events) {           /* nobody waits for it: libcurl looks when it wants to use the connection again */
@@ -304,7 +298,7 @@ bool nigh_upstream_prepare(nigh_upstream *u) {
     const nigh_upstream_curl *c = &u->curl;
     u->timer_ns = UINT64_MAX;
     u->multi = c->multi_init();
-    struct epoll_event e = { .events = EPOLLIN, .data.fd = u->event };
+    struct epoll_event e = { .events = EPOLLIN | EPOLLET, .data.fd = u->event };
     return u->multi && c->multi_setopt(u->multi, CURLMOPT_SOCKETFUNCTION, on_socket) == CURLM_OK
            && c->multi_setopt(u->multi, CURLMOPT_SOCKETDATA, u) == CURLM_OK
            && c->multi_setopt(u->multi, CURLMOPT_TIMERFUNCTION, on_timer) == CURLM_OK
@@ -329,6 +323,7 @@ void *nigh_upstream_run(void *ud) {
     struct epoll_event events[EVENTS_AT_ONCE];
     bool closing = false;
     for (;;) {
+        u->again = false;
         bool more = take_orders(u, &closing);
         if (closing) {
             pthread_mutex_lock(&u->lock);
@@ -338,7 +333,7 @@ void *nigh_upstream_run(void *ud) {
         }
         run_timer(u);
         reap(u);
-        int n = epoll_wait(u->epoll, events, EVENTS_AT_ONCE, more ? 0 : wait_ms(u));
+        int n = epoll_wait(u->epoll, events, EVENTS_AT_ONCE, more || u->again ? 0 : wait_ms(u));
         for (int i = 0; i < n; i++) on_ready(u, &events[i]);
         run_timer(u);
         reap(u);

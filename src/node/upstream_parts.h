@@ -117,6 +117,7 @@ struct nigh_upstream {
     handle *idle;
     size_t idle_count;
     uint64_t timer_ns;          /* when libcurl wants to be called; UINT64_MAX never */
+    bool again;                 /* something was handed over from inside the thread: it must not sleep */
 };
 
 /* upstream_loop.c */

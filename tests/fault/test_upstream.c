@@ -473,6 +473,36 @@ static void test_refused_asks(void) {
     got_release(&g);
 }
 
+/* Each allocation on the way of a call fails once: it is refused, or it ends once, and the next one is good. */
+static void test_memory(void) {
+    NEED_PROVIDER;
+    int refused = 0, ended = 0;
+    for (uint64_t nth = 1; nth < 40; nth++) {
+        got g;
+        nigh_err err = { 0 };
+        got_init(&g);
+        g.u = up;
+        if (nigh_buf_reserve(&g.text, 4096) != NIGH_OK) abort();
+        nigh_upstream_ask ask = ask_of(apis[nth % 3], "x");
+        nigh_alloc_fail_at(nth, false);
+        nigh_status status = nigh_upstream_call(up, &ask, &calls, &g, &g.id, &err);
+        if (status == NIGH_OK) CHECK(wait_over(&g, 30) && g.dones == 1);
+        nigh_alloc_fail_at(0, false);
+        refused += status == NIGH_ENOMEM;
+        ended += status == NIGH_OK && g.r.end == NIGH_CALL_FAILED;
+        CHECK_MSG(status == NIGH_OK || status == NIGH_ENOMEM, "%s", err.text);
+        CHECK_MSG(status != NIGH_OK || g.r.end == NIGH_CALL_OK || g.r.end == NIGH_CALL_FAILED, "nth %llu: %d %s",
+                  (unsigned long long)nth, g.r.end, g.r.text);
+        got_release(&g);
+    }
+    CHECK_MSG(refused > 2 && ended > 2, "%d refused, %d ended", refused, ended);
+    got g;
+    got_init(&g);
+    run(&g, NIGH_API_OPENAI_CHAT, "x");
+    CHECK(g.r.end == NIGH_CALL_OK);
+    got_release(&g);
+}
+
 static void test_end(void) {
     got g;
     nigh_err err = { 0 };
@@ -490,4 +520,4 @@ static void test_end(void) {
 
 TEST_MAIN(T(test_open), T(test_answers), T(test_tools), T(test_finishes), T(test_ends), T(test_retry_date),
           T(test_secret), T(test_receipt), T(test_times), T(test_unreachable), T(test_cancel), T(test_pause),
-          T(test_big), T(test_sent), T(test_many), T(test_refused_asks), T(test_end))
+          T(test_big), T(test_sent), T(test_many), T(test_refused_asks), T(test_memory), T(test_end))

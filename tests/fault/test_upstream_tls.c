@@ -218,7 +218,9 @@ static void check_refused(nigh_upstream *u, nigh_tier tier, const char *const *l
     for (size_t i = 0; i < count; i++) {
         char url[200];
         nigh_call_result r;
-        char *mark = strstr(strcpy(url, list[i]), "%d"), rest[64];
+        char rest[64];
+        snprintf(url, sizeof url, "%s", list[i]);
+        char *mark = strstr(url, "%d");
         snprintf(rest, sizeof rest, "%s", mark + 2);
         snprintf(mark, (size_t)(url + sizeof url - mark), "%d%s", port, rest);
         for (char *p = url; (p = strstr(p, "%%")); p++) memmove(p, p + 1, strlen(p));

@@ -22,92 +22,93 @@ static nigh_status spell(nigh_api api, nigh_tier tier, uint32_t max_tokens, cons
     "{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"42\"},{\"role\":\"user\",\"content\":[{\"type\":" \
     "\"text\",\"text\":\"and?\"}]}]"
 
+static const struct { nigh_api api; nigh_tier tier; uint32_t max; const char *body, *want;
+} requests[] = {
+    { NIGH_API_OPENAI_CHAT, NIGH_TIER_CLOUD, 0,
+      "{\"model\":\"x\",\"messages\":[" U "],\"stream\":false,\"temperature\":0.5,"
+      "\"metadata\":{\"feature\":\"f\"},\"store\":true,\"n\":1}",
+      "{\"model\":\"m\",\"messages\":[" U
+      "],\"temperature\":0.5,\"stream\":true,\"stream_options\":{\"include_usage\":true}}" },
+    { NIGH_API_OPENAI_CHAT, NIGH_TIER_EDGE, 9,
+      "{\"messages\":[" U "],\"max_completion_tokens\":50,\"metadata\":{\"a\":\"b\"}}",
+      "{\"model\":\"m\",\"messages\":[" U
+      "],\"metadata\":{\"a\":\"b\"},\"max_completion_tokens\":9,\"stream\":true,"
+      "\"stream_options\":{\"include_usage\":true}}" },
+    { NIGH_API_OPENAI_CHAT, NIGH_TIER_CLOUD, 9, "{\"messages\":[" U "],\"max_tokens\":50}",
+      "{\"model\":\"m\",\"messages\":[" U
+      "],\"max_tokens\":9,\"stream\":true,\"stream_options\":{\"include_usage\":true}}" },
+    { NIGH_API_ANTHROPIC, NIGH_TIER_CLOUD, 0, "{\"messages\":[" U "]}",
+      "{\"model\":\"m\",\"stream\":true,\"max_tokens\":4096,\"messages\":[{\"role\":\"user\",\"content\":[{"
+      "\"type\":\"text\","
+      "\"text\":\"hi\"}]}]}" },
+    { NIGH_API_ANTHROPIC, NIGH_TIER_CLOUD, 0,
+      TALK ",\"max_tokens\":7,\"stop\":\"x\",\"temperature\":1,\"top_p\":0.9,\"user\":\"u\","
+           "\"tools\":[" TOOL "],\"tool_choice\":\"required\",\"parallel_tool_calls\":false}",
+      "{\"model\":\"m\",\"stream\":true,\"max_tokens\":7,\"system\":[{\"type\":\"text\",\"text\":\"be "
+      "\\\"kind\\\"\"}],\"messages\":["
+      "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"hi\"}]},{\"role\":\"assistant\",\"content\":"
+      "[{\"type\":"
+      "\"tool_use\",\"id\":\"c1\",\"name\":\"f\",\"input\":{\"a\":1}}]},{\"role\":\"user\",\"content\":[{"
+      "\"type\":\"tool_result\","
+      "\"tool_use_id\":\"c1\",\"content\":\"42\"},{\"type\":\"text\",\"text\":\"and?\"}]}],\"tools\":[{\"name\":"
+      "\"f\","
+      "\"description\":\"d\",\"input_schema\":{\"type\":\"object\"}}],\"tool_choice\":{\"type\":\"any\","
+      "\"disable_parallel_tool_use\":true},\"stop_sequences\":[\"x\"],\"temperature\":1,\"top_p\":0.9,"
+      "\"metadata\":{\"user_id\":"
+      "\"u\"}}" },
+    { NIGH_API_ANTHROPIC, NIGH_TIER_CLOUD, 0,
+      "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":"
+      "{\"url\":\"data:image/png;base64,AAAA\"}},{\"type\":\"image_url\",\"image_url\":{\"url\":\"https://a/"
+      "b.png\"}}]}],"
+      "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"schema\":{\"type\":"
+      "\"object\"}}},"
+      "\"reasoning_effort\":\"low\"}",
+      "{\"model\":\"m\",\"stream\":true,\"max_tokens\":4096,\"messages\":[{\"role\":\"user\",\"content\":[{"
+      "\"type\":\"image\","
+      "\"source\":{\"type\":\"base64\",\"media_type\":\"image/"
+      "png\",\"data\":\"AAAA\"}},{\"type\":\"image\",\"source\":{\"type\":"
+      "\"url\",\"url\":\"https://a/"
+      "b.png\"}}]}],\"output_config\":{\"effort\":\"low\",\"format\":{\"type\":\"json_schema\","
+      "\"schema\":{\"type\":\"object\"}}}}" },
+    { NIGH_API_OPENAI_RESPONSES, NIGH_TIER_CLOUD, 0,
+      TALK
+      ",\"max_completion_tokens\":30,\"temperature\":2,\"reasoning_effort\":\"high\","
+      "\"tools\":[" TOOL
+      "],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}},\"response_format\":{\"type\":"
+      "\"json_object\"},\"verbosity\":\"low\"}",
+      "{\"model\":\"m\",\"stream\":true,\"store\":false,\"input\":[{\"type\":\"message\",\"role\":\"system\","
+      "\"content\":[{\"type\":"
+      "\"input_text\",\"text\":\"be "
+      "\\\"kind\\\"\"}]},{\"type\":\"message\",\"role\":\"user\",\"content\":[{\"type\":\"input_text\","
+      "\"text\":\"hi\"}]},{\"type\":\"function_call\",\"call_id\":\"c1\",\"name\":\"f\",\"arguments\":\"{"
+      "\\\"a\\\": 1}\"},{\"type\":"
+      "\"function_call_output\",\"call_id\":\"c1\",\"output\":\"42\"},{\"type\":\"message\",\"role\":\"user\","
+      "\"content\":[{\"type\":"
+      "\"input_text\",\"text\":\"and?\"}]}],\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"description\":"
+      "\"d\",\"parameters\":"
+      "{\"type\":\"object\"},\"strict\":false}],\"tool_choice\":{\"type\":\"function\",\"name\":\"f\"},\"text\":{"
+      "\"format\":{\"type\":"
+      "\"json_object\"},\"verbosity\":\"low\"},\"temperature\":2,\"reasoning\":{\"effort\":\"high\"},\"max_"
+      "output_tokens\":30}" },
+    { NIGH_API_OPENAI_RESPONSES, NIGH_TIER_CLOUD, 5,
+      "{\"messages\":[{\"role\":\"assistant\",\"content\":\"yes\"}," U "],"
+      "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"strict\":true,\"schema\":{"
+      "}}}}",
+      "{\"model\":\"m\",\"stream\":true,\"store\":false,\"input\":[{\"type\":\"message\",\"role\":\"assistant\","
+      "\"content\":[{"
+      "\"type\":\"output_text\",\"text\":\"yes\"}]},{\"type\":\"message\",\"role\":\"user\",\"content\":[{"
+      "\"type\":\"input_text\","
+      "\"text\":\"hi\"}]}],\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\",\"strict\":true,"
+      "\"schema\":{}}},"
+      "\"max_output_tokens\":5}" },
+};
+
 static void test_requests(void) {
-    static const struct { nigh_api api; nigh_tier tier; uint32_t max; const char *body, *want;
-    } cases[] = {
-        { NIGH_API_OPENAI_CHAT, NIGH_TIER_CLOUD, 0,
-          "{\"model\":\"x\",\"messages\":[" U "],\"stream\":false,\"temperature\":0.5,"
-          "\"metadata\":{\"feature\":\"f\"},\"store\":true,\"n\":1}",
-          "{\"model\":\"m\",\"messages\":[" U
-          "],\"temperature\":0.5,\"stream\":true,\"stream_options\":{\"include_usage\":true}}" },
-        { NIGH_API_OPENAI_CHAT, NIGH_TIER_EDGE, 9,
-          "{\"messages\":[" U "],\"max_completion_tokens\":50,\"metadata\":{\"a\":\"b\"}}",
-          "{\"model\":\"m\",\"messages\":[" U
-          "],\"metadata\":{\"a\":\"b\"},\"max_completion_tokens\":9,\"stream\":true,"
-          "\"stream_options\":{\"include_usage\":true}}" },
-        { NIGH_API_OPENAI_CHAT, NIGH_TIER_CLOUD, 9, "{\"messages\":[" U "],\"max_tokens\":50}",
-          "{\"model\":\"m\",\"messages\":[" U
-          "],\"max_tokens\":9,\"stream\":true,\"stream_options\":{\"include_usage\":true}}" },
-        { NIGH_API_ANTHROPIC, NIGH_TIER_CLOUD, 0, "{\"messages\":[" U "]}",
-          "{\"model\":\"m\",\"stream\":true,\"max_tokens\":4096,\"messages\":[{\"role\":\"user\",\"content\":[{"
-          "\"type\":\"text\","
-          "\"text\":\"hi\"}]}]}" },
-        { NIGH_API_ANTHROPIC, NIGH_TIER_CLOUD, 0,
-          TALK ",\"max_tokens\":7,\"stop\":\"x\",\"temperature\":1,\"top_p\":0.9,\"user\":\"u\","
-               "\"tools\":[" TOOL "],\"tool_choice\":\"required\",\"parallel_tool_calls\":false}",
-          "{\"model\":\"m\",\"stream\":true,\"max_tokens\":7,\"system\":[{\"type\":\"text\",\"text\":\"be "
-          "\\\"kind\\\"\"}],\"messages\":["
-          "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"hi\"}]},{\"role\":\"assistant\",\"content\":"
-          "[{\"type\":"
-          "\"tool_use\",\"id\":\"c1\",\"name\":\"f\",\"input\":{\"a\":1}}]},{\"role\":\"user\",\"content\":[{"
-          "\"type\":\"tool_result\","
-          "\"tool_use_id\":\"c1\",\"content\":\"42\"},{\"type\":\"text\",\"text\":\"and?\"}]}],\"tools\":[{\"name\":"
-          "\"f\","
-          "\"description\":\"d\",\"input_schema\":{\"type\":\"object\"}}],\"tool_choice\":{\"type\":\"any\","
-          "\"disable_parallel_tool_use\":true},\"stop_sequences\":[\"x\"],\"temperature\":1,\"top_p\":0.9,"
-          "\"metadata\":{\"user_id\":"
-          "\"u\"}}" },
-        { NIGH_API_ANTHROPIC, NIGH_TIER_CLOUD, 0,
-          "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":"
-          "{\"url\":\"data:image/png;base64,AAAA\"}},{\"type\":\"image_url\",\"image_url\":{\"url\":\"https://a/"
-          "b.png\"}}]}],"
-          "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"schema\":{\"type\":"
-          "\"object\"}}},"
-          "\"reasoning_effort\":\"low\"}",
-          "{\"model\":\"m\",\"stream\":true,\"max_tokens\":4096,\"messages\":[{\"role\":\"user\",\"content\":[{"
-          "\"type\":\"image\","
-          "\"source\":{\"type\":\"base64\",\"media_type\":\"image/"
-          "png\",\"data\":\"AAAA\"}},{\"type\":\"image\",\"source\":{\"type\":"
-          "\"url\",\"url\":\"https://a/"
-          "b.png\"}}]}],\"output_config\":{\"effort\":\"low\",\"format\":{\"type\":\"json_schema\","
-          "\"schema\":{\"type\":\"object\"}}}}" },
-        { NIGH_API_OPENAI_RESPONSES, NIGH_TIER_CLOUD, 0,
-          TALK
-          ",\"max_completion_tokens\":30,\"temperature\":2,\"reasoning_effort\":\"high\","
-          "\"tools\":[" TOOL
-          "],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}},\"response_format\":{\"type\":"
-          "\"json_object\"},\"verbosity\":\"low\"}",
-          "{\"model\":\"m\",\"stream\":true,\"store\":false,\"input\":[{\"type\":\"message\",\"role\":\"system\","
-          "\"content\":[{\"type\":"
-          "\"input_text\",\"text\":\"be "
-          "\\\"kind\\\"\"}]},{\"type\":\"message\",\"role\":\"user\",\"content\":[{\"type\":\"input_text\","
-          "\"text\":\"hi\"}]},{\"type\":\"function_call\",\"call_id\":\"c1\",\"name\":\"f\",\"arguments\":\"{"
-          "\\\"a\\\": 1}\"},{\"type\":"
-          "\"function_call_output\",\"call_id\":\"c1\",\"output\":\"42\"},{\"type\":\"message\",\"role\":\"user\","
-          "\"content\":[{\"type\":"
-          "\"input_text\",\"text\":\"and?\"}]}],\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"description\":"
-          "\"d\",\"parameters\":"
-          "{\"type\":\"object\"},\"strict\":false}],\"tool_choice\":{\"type\":\"function\",\"name\":\"f\"},\"text\":{"
-          "\"format\":{\"type\":"
-          "\"json_object\"},\"verbosity\":\"low\"},\"temperature\":2,\"reasoning\":{\"effort\":\"high\"},\"max_"
-          "output_tokens\":30}" },
-        { NIGH_API_OPENAI_RESPONSES, NIGH_TIER_CLOUD, 5,
-          "{\"messages\":[{\"role\":\"assistant\",\"content\":\"yes\"}," U "],"
-          "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"strict\":true,\"schema\":{"
-          "}}}}",
-          "{\"model\":\"m\",\"stream\":true,\"store\":false,\"input\":[{\"type\":\"message\",\"role\":\"assistant\","
-          "\"content\":[{"
-          "\"type\":\"output_text\",\"text\":\"yes\"}]},{\"type\":\"message\",\"role\":\"user\",\"content\":[{"
-          "\"type\":\"input_text\","
-          "\"text\":\"hi\"}]}],\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\",\"strict\":true,"
-          "\"schema\":{}}},"
-          "\"max_output_tokens\":5}" },
-    };
-    for (size_t i = 0; i < NIGH_COUNT(cases); i++) {
+    for (size_t i = 0; i < NIGH_COUNT(requests); i++) {
         nigh_buf out = NIGH_BUF(0);
         nigh_err err = { 0 };
-        nigh_status status = spell(cases[i].api, cases[i].tier, cases[i].max, cases[i].body, &out, &err);
-        CHECK_MSG(status == NIGH_OK && nigh_str_eq(nigh_buf_str(&out), nigh_str_of(cases[i].want)),
+        nigh_status status = spell(requests[i].api, requests[i].tier, requests[i].max, requests[i].body, &out, &err);
+        CHECK_MSG(status == NIGH_OK && nigh_str_eq(nigh_buf_str(&out), nigh_str_of(requests[i].want)),
                   "case %zu: %s\n    %.*s", i, err.text, (int)out.len, out.ptr);
         nigh_buf_release(&out);
     }
@@ -376,5 +377,36 @@ static void test_quote(void) {
     }
 }
 
+/* Each allocation fails once: an error that says so, never a good answer that lacks something. */
+static void test_memory(void) {
+    for (size_t a = 0; a < NIGH_COUNT(streams); a++) {
+        for (uint64_t nth = 1; nth < 60; nth++) {
+            nigh_buf out = NIGH_BUF(0);
+            nigh_err err = { 0 };
+            nigh_alloc_fail_at(nth, false);
+            nigh_status status = spell(streams[a].api, NIGH_TIER_CLOUD, 0, TALK "}", &out, &err);
+            nigh_alloc_fail_at(0, false);
+            CHECK_MSG(status == NIGH_OK || status == NIGH_ENOMEM, "api %zu nth %llu: %s", a, (unsigned long long)nth,
+                      err.text);
+            nigh_buf_release(&out);
+            heard h;
+            nigh_dialect_answer answer = { .api = streams[a].api, .calls = &calls, .ud = &h, .request_id = "",
+                .stream = true };
+            h = (heard){ .text = NIGH_BUF(1 << 20) };
+            if (nigh_buf_reserve(&h.text, 100) != NIGH_OK) abort();
+            nigh_alloc_fail_at(nth, false);
+            for (size_t i = 0; i < strlen(streams[a].text); i += 5)
+                nigh_dialect_feed(&answer, nigh_str_slice(nigh_str_of(streams[a].text), i, i + 5));
+            nigh_alloc_fail_at(0, false);
+            nigh_call_end end = nigh_dialect_end(&answer);
+            CHECK_MSG(end == NIGH_CALL_OK || end == NIGH_CALL_FAILED, "api %zu nth %llu: %d", a,
+                      (unsigned long long)nth, end);
+            CHECK((end == NIGH_CALL_OK) == (h.finishes == 1));
+            nigh_dialect_release(&answer);
+            nigh_buf_release(&h.text);
+        }
+    }
+}
+
 TEST_MAIN(T(test_requests), T(test_refusals), T(test_empty_fields), T(test_streams), T(test_bad_streams),
-          T(test_whole), T(test_errors), T(test_quote))
+          T(test_whole), T(test_errors), T(test_quote), T(test_memory))
