@@ -38,6 +38,10 @@ static const char help[] =
     "  --no-speculation     the same as --draft none. Otherwise repetitions are guessed from the text and\n"
     "                       checked many at once: faster where it repeats, and the same text to the byte\n"
     "  --policy FILE        features.json: requests for feature/NAME run where it allows (docs/format-policy.md)\n"
+    "  --ledger FILE        the ledger of answers, default with --policy $NIGH_HOME/ledger.db\n"
+    "  --allow-private H:P  a provider at this host and port may be an address of one's own network, asked without\n"
+    "                       TLS: for a gateway of one's own (repeatable)\n"
+    "  --ca-file FILE       certificates that count for edge nodes and providers, default: the system's\n"
     "  --fields             prints the fields of the API with their types and ranges as JSON, and ends\n"
     "\n"
     "Ctrl-C or SIGTERM: stops accepting, lets answers end for up to 10 seconds; a second one ends at once.\n"
@@ -53,8 +57,8 @@ enum { GRACE_MS = 10000, MODELS_MAX = 16 };
 static const double no_limit = 1e300;
 
 typedef struct {
-    const char *host, *key_file, *draft, *cache, *policy;
-    nigh_opt_list allow_hosts, allow_origins;
+    const char *host, *key_file, *draft, *cache, *policy, *ledger, *ca_file;
+    nigh_opt_list allow_hosts, allow_origins, allow_private;
     int64_t port, threads, context, parallel, queue;
     bool new_key, fields, alone;
     /* of a new key */
@@ -62,6 +66,13 @@ typedef struct {
     int64_t rpm, tpm;
     double usd_day;
 } words;
+
+/* Where the user's own data is kept. */
+static bool default_home(char *out, size_t cap) {
+    const char *home = nigh_os_env("NIGH_HOME"), *user = nigh_os_env("HOME");
+    if (!home && !user) return false;
+    return nigh_format(out, cap, "%s%s", home ? home : user, home ? "" : "/.local/share/nigh") < cap;
+}
 
 /* A file of keys when none was named: beside the models, in the user's own folder. */
 static bool default_key_file(const char *name, char *out, size_t cap) {
@@ -137,7 +148,9 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
         { "tenant", 0, NIGH_OPT_TEXT, &w.tenant, 0, 0 }, { "user", 0, NIGH_OPT_TEXT, &w.user, 0, 0 },
         { "features", 0, NIGH_OPT_TEXT, &w.features, 0, 0 }, { "rpm", 0, NIGH_OPT_INT, &w.rpm, 1, UINT32_MAX },
         { "tpm", 0, NIGH_OPT_INT, &w.tpm, 1, UINT32_MAX }, { "usd-day", 0, NIGH_OPT_FLOAT, &w.usd_day, 0, 0 },
-        { "policy", 0, NIGH_OPT_TEXT, &w.policy, 0, 0 },
+        { "policy", 0, NIGH_OPT_TEXT, &w.policy, 0, 0 }, { "ledger", 0, NIGH_OPT_TEXT, &w.ledger, 0, 0 },
+        { "allow-private", 0, NIGH_OPT_LIST, &w.allow_private, 0, 0 },
+        { "ca-file", 0, NIGH_OPT_TEXT, &w.ca_file, 0, 0 },
         { "new-key", 0, NIGH_OPT_FLAG, &w.new_key, 0, 0 }, { "fields", 0, NIGH_OPT_FLAG, &w.fields, 0, 0 } };
     static char key_path[4096], manifest_key[4096], draft_path[4096], paths[MODELS_MAX][4096];
     const char *models[MODELS_MAX];
@@ -164,7 +177,13 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
         .key_file = w.key_file, .manifest_key = has_default ? manifest_key : NULL, .cpu = nigh_cli_cpu(),
         .threads = (uint32_t)w.threads, .context_tokens = (uint32_t)w.context, .parallel = (uint32_t)w.parallel,
             .queue = (uint32_t)w.queue, .alone = w.alone || none, .draft = draft ? draft_path : NULL };
+    char home[4096];
     o.policy = w.policy;
+    o.ledger = w.ledger;
+    o.ca_file = w.ca_file;
+    o.allow_private = w.allow_private.item;
+    o.allow_private_count = w.allow_private.count;
+    if (default_home(home, sizeof home)) o.home = home;
     NIGH_TRY(nigh_cli_cache(w.cache, &o.cache, err));
     /* A name without a port is this node's own port, and the port that a Host field leaves out (a proxy's). */
     for (size_t i = 0; i < w.allow_hosts.count; i++) {

@@ -151,12 +151,18 @@ nigh_status nigh_error_json(nigh_buf *out, int status, const char *code, const c
     return nigh_buf_add(out, NIGH_STR("}}"));
 }
 
+void nigh_exchange_retry(nigh_exchange *x, uint32_t ms) { x->retry_ms = ms; }
+
 void nigh_exchange_error(nigh_exchange *x, int status, const char *code, const char *param, const char *text) {
     nigh_buf b = NIGH_BUF(8192);
     bool later = status == 429 || status == 503;
     if (later) {
-        nigh_exchange_header(x, "retry-after", "1");
-        nigh_exchange_header(x, "retry-after-ms", "500");
+        char s[16], ms[16];
+        uint32_t wait = x->retry_ms ? x->retry_ms : 500;
+        nigh_format(s, sizeof s, "%u", wait / 1000 + (wait % 1000 != 0));
+        nigh_format(ms, sizeof ms, "%u", wait);
+        nigh_exchange_header(x, "retry-after", s);
+        nigh_exchange_header(x, "retry-after-ms", ms);
     }
     nigh_exchange_header(x, "x-should-retry", later ? "true" : "false");
     nigh_status made = nigh_error_json(&b, status, code, param, text);

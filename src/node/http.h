@@ -79,7 +79,7 @@ bool nigh_exchange_gone(nigh_exchange *x);                  /* the client left *
 void nigh_exchange_keep(nigh_exchange *x);
 void nigh_exchange_release(nigh_exchange *x);
 /* Calls fn(ud) from a socket thread when the client left and when a full stream has room again. fn may not call
- * back into this header. With fn NULL: once this returns, no call is on its way. */
+ * back into this header, but for nigh_exchange_gone. With fn NULL: once this returns, no call is on its way. */
 void nigh_exchange_on(nigh_exchange *x, void (*fn)(void *ud), void *ud);
 /* One more field of the answer; at most 12, before the answer begins. name: kept. */
 void nigh_exchange_header(nigh_exchange *x, const char *name, const char *value);
@@ -87,6 +87,8 @@ void nigh_exchange_header(nigh_exchange *x, const char *name, const char *value)
 void nigh_exchange_reply(nigh_exchange *x, int status, const char *type, nigh_str body);
 /* The whole answer: `bytes` of an open file from `first` on, sent as they are read. Takes the file over. */
 void nigh_exchange_reply_file(nigh_exchange *x, int status, const char *type, int fd, uint64_t first, uint64_t bytes);
+/* When an error of 429 or 503 says that one may ask again; else in half a second. */
+void nigh_exchange_retry(nigh_exchange *x, uint32_t ms);
 /* {"error":{...}} as OpenAI's clients read it. code and param may be NULL. */
 void nigh_exchange_error(nigh_exchange *x, int status, const char *code, const char *param, const char *text);
 /* Writes that error body to a buffer: for streams, which carry it as an event. */

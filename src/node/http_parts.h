@@ -58,6 +58,7 @@ struct nigh_exchange {
     struct { const char *name; size_t at; } fields[12];     /* at: of its value in `values`, terminated */
     size_t field_count;
     nigh_buf values;
+    uint32_t retry_ms;
     uint64_t pushed_ms;
     void (*on)(void *ud);
     void *on_ud;

@@ -198,12 +198,19 @@ static void *reader_thread(void *ud) {
 
 static void post_explain(void *ud, nigh_exchange *x) { nigh_place_explain(((nigh_node *)ud)->place, x); }
 static void get_placement(void *ud, nigh_exchange *x) { nigh_place_about(((nigh_node *)ud)->place, x); }
+static void get_ledger(void *ud, nigh_exchange *x) { nigh_place_ledger(((nigh_node *)ud)->place, x); }
+static void get_where(void *ud, nigh_exchange *x) { nigh_place_where(((nigh_node *)ud)->place, x); }
+static void get_receipt(void *ud, nigh_exchange *x) { nigh_place_signed(((nigh_node *)ud)->place, x); }
+static void get_queue(void *ud, nigh_exchange *x) { nigh_place_queue_get(((nigh_node *)ud)->place, x); }
+static void delete_queue(void *ud, nigh_exchange *x) { nigh_place_queue_delete(((nigh_node *)ud)->place, x); }
 static void post_offline(void *ud, nigh_exchange *x) { nigh_place_offline(((nigh_node *)ud)->place, x); }
 
 static const nigh_route routes[] = {
     { "GET", "/health", get_health, true, false, 0 }, GET("/metrics", get_metrics), API("/v1"), API("/api/v1"), API(""),
     GET("/nigh/models/*", get_store), GET("/nigh/placement", get_placement),
     POST("/v1/placement/explain", post_explain, TEXT_BODY_MAX), POST("/nigh/offline", post_offline, 1024),
+    GET("/nigh/ledger", get_ledger), GET("/nigh/where/*", get_where), GET("/nigh/receipt/*", get_receipt),
+    GET("/v1/queue/*", get_queue), { "DELETE", "/v1/queue/*", delete_queue, false, false, 0 },
     PAGE("/"), PAGE("/index.html"), PAGE("/console.css"), PAGE("/console.js"), PAGE("/icon.svg"), PAGE("/sw.js"),
     PAGE("/sdk/*") };
 
@@ -313,7 +320,7 @@ static nigh_status start(nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
     nigh_signer_open(&n->signer, o->manifest_key);
     for (size_t i = 0; i < o->model_count; i++) NIGH_TRY(load_model(n, o, o->models[i], err));
     n->cpu = o->cpu;
-    if (o->policy) NIGH_TRY(nigh_place_open(&n->place, n, o, err));
+    NIGH_TRY(nigh_place_open(&n->place, n, o, err));
     if (pthread_create(&n->reader, NULL, reader_thread, n) != 0)
         return nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
     n->reader_runs = true;

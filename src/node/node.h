@@ -22,6 +22,12 @@ typedef struct {
     const char *draft;              /* path of a small model that guesses for all of them; NULL: none; borrowed */
     nigh_cache cache;
     const char *policy;             /* path of features.json (docs/format-policy.md); NULL: none; borrowed */
+    /* Place's files; NULL: `home` below has them when there is a policy. Borrowed. */
+    const char *ledger;
+    const char *home;               /* folder of the user's data; NULL: nothing is kept in files but what is named */
+    const char *ca_file;            /* whose certificates count for edge nodes and providers; NULL: the system's */
+    const char *const *allow_private;       /* "host:port" of providers that may be addresses of one's own network */
+    size_t allow_private_count;
 } nigh_node_opts;
 
 /* Loads the models and starts serving. Fails like nigh_model_open, nigh_keys_load and nigh_http_open; the text

@@ -102,6 +102,10 @@ void nigh_openai_replay(nigh_answer *a, size_t choice) {
             nigh_buf_str(&a->tools[i].arguments)));
 }
 
+void nigh_openai_tool(nigh_answer *a, size_t i, nigh_str id, nigh_str name, nigh_str arguments) {
+    push(a, nigh_openai_tool_event(a, i, id, name, arguments));
+}
+
 void nigh_openai_step(nigh_answer *a, size_t choice, const nigh_step *step) {
     nigh_choice *c = &a->choices[choice];
     if (!a->first_seen) {
@@ -187,11 +191,20 @@ static void on_begin(void *ud, size_t seq, uint32_t cached) {
 static void on_step(void *ud, size_t seq, const nigh_step *step) { nigh_openai_step(ud, seq, step); }
 static void on_vector(void *ud, size_t i, const float *v, size_t count) { nigh_openai_vector(ud, i, v, count); }
 
+static void refuse_plain(nigh_answer *a, int http, const char *code, const char *param, const char *text) {
+    nigh_err err;
+    if (!nigh_place_note(a->node->place, a, "error", code, &err)) { http = 503; code = "ledger"; text = err.text; }
+    nigh_openai_end_in_error(a, http, code, param, text);
+}
+
 static void on_done(void *ud, nigh_status status, const nigh_err *err) {
     nigh_answer *a = ud;
+    nigh_err unwritten = { 0 };
     char header[256];
     nigh_exchange_on(a->x, NULL, NULL);
-    if (status == NIGH_OK) {
+    if (status == NIGH_OK && !nigh_place_note(a->node->place, a, "answered", "", &unwritten)) {
+        nigh_openai_end_in_error(a, 503, "ledger", NULL, unwritten.text);
+    } else if (status == NIGH_OK) {
         a->receipt.ms = nigh_openai_us(a) / 1000;
         nigh_receipt_header(&a->receipt, true, header, sizeof header);
         nigh_exchange_header(a->x, "nigh-receipt", header);
@@ -199,7 +212,7 @@ static void on_done(void *ud, nigh_status status, const nigh_err *err) {
     } else {
         const char *code = status == NIGH_ERANGE ? "context_length_exceeded" : status == NIGH_ECANCEL ? "cancelled"
             : "engine_error";
-        nigh_openai_end_in_error(a, status == NIGH_ECANCEL ? 503 : nigh_status_http(status), code, NULL, err->text);
+        refuse_plain(a, status == NIGH_ECANCEL ? 503 : nigh_status_http(status), code, NULL, err->text);
     }
     nigh_openai_over(a);
 }
@@ -339,8 +352,8 @@ static nigh_status start_plain(nigh_answer *a, nigh_refusal *why) {
     if (!a->served)
         return nigh_refuse(why, NIGH_ENOENT, "model_not_found", "model",
             "there is no such model here; GET /v1/models lists them");
-    nigh_receipt_init(&a->receipt, a->served->id, a->served->sha256, nigh_exchange_client(a->x));
-    nigh_openai_name(a);
+    a->receipt.model = a->served->id;
+    a->receipt.model_sha256 = a->served->sha256;
     return nigh_openai_start(a, &plain_calls, why);
 }
 
@@ -362,8 +375,10 @@ static nigh_sched_owner owner_of(const nigh_node *n, const nigh_asked *asked) {
 nigh_answer *nigh_openai_new(nigh_node *n, nigh_exchange *x, nigh_task task) {
     nigh_answer *a = nigh_alloc(sizeof *a, 1);
     if (!a) return NULL;
-    *a = (nigh_answer){ .node = n, .x = x, .start_ns = x ? nigh_exchange_start_ns(x) : nigh_os_now_ns(),
-        .out = NIGH_BUF(task == NIGH_TASK_EMBEDDING ? EMBED_OUT_MAX : TEXT_MAX * 4), .model = "", .model_sha256 = "" };
+    *a = (nigh_answer){ .node = n, .x = x, .rights = nigh_place_rights(n->place, x),
+        .start_ns = x ? nigh_exchange_start_ns(x) : nigh_os_now_ns(),
+        .out = NIGH_BUF(task == NIGH_TASK_EMBEDDING ? EMBED_OUT_MAX : TEXT_MAX * 4), .model = "",
+        .model_sha256 = "" };
     if (x) a->who = owner_of(n, nigh_exchange_asked(x));
     return a;
 }
@@ -375,11 +390,12 @@ void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task) {
     nigh_exchange_keep(x);
     nigh_status status = nigh_request_parse_any(&a->r, task, nigh_exchange_body(x), &why);
     nigh_exchange_drop_body(x);
-    if (status == NIGH_OK && n->place && nigh_place_takes(n->place, a)) { nigh_place_begin(n->place, a); return; }
+    nigh_receipt_init(&a->receipt, "", "", nigh_exchange_client(x));
+    nigh_openai_name(a);
+    if (status == NIGH_OK) status = nigh_place_admit(n->place, a, &why);
+    if (status == NIGH_OK && nigh_place_takes(n->place, a)) { nigh_place_begin(n->place, a); return; }
     if (status == NIGH_OK) status = start_plain(a, &why);
     if (status == NIGH_OK) return;
-    count_answer(a, why.status);
-    nigh_exchange_error(x, why.status, why.code, why.param, why.text);
-    nigh_openai_free(a);
-    nigh_exchange_release(x);
+    refuse_plain(a, why.status, why.code, why.param, why.text);
+    nigh_openai_over(a);
 }

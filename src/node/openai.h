@@ -27,6 +27,9 @@ typedef struct {
     nigh_exchange *x;                       /* NULL: nobody waits (a request out of the queue) */
     nigh_placed *placed;                    /* NULL: a plain request for a model of this node */
     uint64_t start_ns;
+    const nigh_rights *rights;              /* of who asks; never NULL */
+    char user[128];
+    uint32_t taken;                         /* tokens that were taken from the key's minute */
     const nigh_served *served;              /* NULL while another place answers */
     nigh_sched_owner who;                   /* for whom: what it may share with which others */
     const char *model, *model_sha256;       /* what answers; sha256 "": not known */
@@ -58,6 +61,7 @@ nigh_client nigh_openai_client(nigh_answer *a);
 void nigh_openai_begin_stream(nigh_answer *a);
 void nigh_openai_text(nigh_answer *a, size_t choice, nigh_str text);    /* out at once, or gathered */
 void nigh_openai_replay(nigh_answer *a, size_t choice);                 /* what was gathered, as events */
+void nigh_openai_tool(nigh_answer *a, size_t i, nigh_str id, nigh_str name, nigh_str arguments);
 void nigh_openai_step(nigh_answer *a, size_t choice, const nigh_step *step);
 void nigh_openai_vector(nigh_answer *a, size_t i, const float *v, size_t count);
 /* Prompts to ids, and to the scheduler of a->served. On success `calls` own the answer. */

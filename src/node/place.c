@@ -2,6 +2,7 @@
 #include "node/place_parts.h"
 
 #include "base/os.h"
+#include "place/check.h"
 
 /* ---- life ---- */
 
@@ -37,21 +38,59 @@ static nigh_status read_policy(nigh_place *p, const char *path, nigh_err *err) {
     return status;
 }
 
+/* What the policy alone says of each feature: can it leave its region? */
+static void find_ways_out(nigh_place *p) {
+    for (uint32_t f = 0; f < p->policy->feature_count; f++) {
+        const nigh_feature *feature = &p->policy->features[f];
+        p->may_leave[f] = nigh_can_leave(p->policy, f, feature->has_area ? &feature->area : NULL).leaves;
+        p->keeps |= feature->cache != NIGH_CACHE_NONE && feature->keep_cache_s;
+    }
+}
+
+static nigh_status open_files(nigh_place *p, const nigh_node_opts *o, nigh_err *err) {
+    char path[4096];
+    bool money = p->node->keys.count || p->policy;
+    if (o->home) nigh_format(path, sizeof path, "%s/spent", o->home);
+    if (money) NIGH_TRY(nigh_limits_open(&p->limits, &p->node->keys, o->home ? path : NULL, err));
+    if (o->home) nigh_format(path, sizeof path, "%s/ledger.db", o->home);
+    const char *ledger = o->ledger ? o->ledger : o->home && p->policy ? path : NULL;
+    if (ledger) NIGH_TRY(nigh_ledger_open(&p->ledger, ledger, &p->node->signer, err));
+    return p->keeps ? nigh_answers_open(&p->answers, PLACE_ANSWERS_BYTES, err) : NIGH_OK;
+}
+
 nigh_status nigh_place_open(nigh_place **out, nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
     nigh_place *p = *out = nigh_alloc(sizeof *p, 1);    /* the node closes it also when this fails */
     if (!p) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the policy");
     p->node = n;
+    p->own = nigh_rights_own();
     pthread_mutex_init(&p->lock, NULL);
-    NIGH_TRY(read_policy(p, o->policy, err));
-    find_targets(p);
-    return NIGH_OK;
+    if (o->policy) NIGH_TRY(read_policy(p, o->policy, err));
+    if (p->policy) {
+        find_targets(p);
+        find_ways_out(p);
+        NIGH_TRY(place_away_open(p, o, err));
+    }
+    NIGH_TRY(open_files(p, o, err));
+    return place_queue_open(p, o, err);
 }
 
-void nigh_place_stop(nigh_place *p) { (void)p; }
+void nigh_place_stop(nigh_place *p) {
+    if (!p) return;
+    place_queue_stop(p);
+    nigh_upstream_close(p->upstream);   /* ends every call that is on its way */
+    p->upstream = NULL;
+}
 
 void nigh_place_close(nigh_place *p) {
     if (!p) return;
+    nigh_answers_close(p->answers);
+    nigh_outbox_close(p->outbox);
+    nigh_limits_close(p->limits);
+    nigh_ledger_close(p->ledger);
+    place_away_close(p);
     nigh_policy_free(p->policy);
+    pthread_cond_destroy(&p->wake);
+    pthread_mutex_destroy(&p->waiting_lock);
     pthread_mutex_destroy(&p->lock);
     nigh_free(p);
 }
@@ -59,7 +98,7 @@ void nigh_place_close(nigh_place *p) {
 /* ---- GET /nigh/placement ---- */
 
 static bool has_policy(const nigh_place *p, nigh_exchange *x) {
-    if (p && p->policy) return true;
+    if (p->policy) return true;
     nigh_exchange_error(x, 404, "no_policy", NULL, "this node has no policy: nigh serve --policy FILE");
     return false;
 }
@@ -147,6 +186,7 @@ void nigh_place_offline(nigh_place *p, nigh_exchange *x) {
                              ? nigh_json_get(doc.root, NIGH_STR("offline")) : NULL;
     if (v && v->type == NIGH_JSON_BOOL) {
         atomic_store(&p->offline, v->boolean);
+        place_queue_wake(p);
         nigh_exchange_reply(x, 200, "application/json", v->boolean ? NIGH_STR("{\"offline\":true}")
             : NIGH_STR("{\"offline\":false}"));
     } else nigh_exchange_error(x, 400, "invalid_type", "offline", "'offline' must be true or false");

@@ -3,16 +3,21 @@
  *     place.c           life, the routes that tell of it
  *     place_request.c   a request: its feature, its class, the decision; the same without running it
  *     place_health.c    what is so now: this device, which targets failed lately, how fast they were
+ *     place_rights.c    who asks: rights, limits, budgets
  *     place_try.c       one target after the other until one has answered
  *     place_local.c, place_away.c   a try of a model of this node; of an edge node or a provider
  *     place_body.c      what another place gets to see
+ *     place_keep.c      answers that are kept, and equal requests at the same time
  *     place_degrade.c   what comes when no target is left
- *     place_write.c     the header x-placement, the receipt, the record
+ *     place_queue.c     requests that wait for a line; tries that wait for a moment
+ *     place_write.c     the header x-placement, the receipt
+ *     place_ledger.c    the record, and the routes that read records
  *
  * docs/api.md has what clients see of it, docs/format-policy.md the rules. */
 #ifndef NIGH_PLACE_H
 #define NIGH_PLACE_H
 
+#include "node/limits.h"
 #include "node/openai.h"
 
 /* After the models, before the server. Fails as nigh_policy_parse, with the place in the file. */
@@ -21,6 +26,13 @@ NIGH_CHECK nigh_status nigh_place_open(nigh_place **out, nigh_node *n, const nig
 void nigh_place_stop(nigh_place *p);
 void nigh_place_close(nigh_place *p);
 
+/* Whose key the request came with. Never NULL; lives as long as p. p NULL or x NULL: one's own. */
+const nigh_rights *nigh_place_rights(const nigh_place *p, nigh_exchange *x);
+/* May this caller ask this, and now? Fails: EPOLICY, EBUSY; fills why. */
+NIGH_CHECK nigh_status nigh_place_admit(nigh_place *p, nigh_answer *a, nigh_refusal *why);
+/* The record of a plain answer, and what it counts against the key's minute. False: there is none, so there may be no
+ * answer. */
+bool nigh_place_note(nigh_place *p, const nigh_answer *a, const char *outcome, const char *rule, nigh_err *err);
 /* Is this request one for a feature? */
 bool nigh_place_takes(const nigh_place *p, const nigh_answer *a);
 /* Decides and begins; the answer is Place's from here on. On the reader's thread. */
@@ -28,9 +40,14 @@ void nigh_place_begin(nigh_place *p, nigh_answer *a);
 /* The JSON object of `nigh_receipt`. */
 NIGH_CHECK nigh_status nigh_place_receipt(const nigh_placed *pl, nigh_buf *out);
 
-/* ---- routes; p may be NULL: there is no policy ---- */
+/* ---- routes ---- */
 void nigh_place_explain(nigh_place *p, nigh_exchange *x);
 void nigh_place_about(nigh_place *p, nigh_exchange *x);
 void nigh_place_offline(nigh_place *p, nigh_exchange *x);
+void nigh_place_ledger(nigh_place *p, nigh_exchange *x);
+void nigh_place_where(nigh_place *p, nigh_exchange *x);
+void nigh_place_signed(nigh_place *p, nigh_exchange *x);
+void nigh_place_queue_get(nigh_place *p, nigh_exchange *x);
+void nigh_place_queue_delete(nigh_place *p, nigh_exchange *x);
 
 #endif

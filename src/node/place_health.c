@@ -25,7 +25,7 @@ void place_facts(nigh_place *p, nigh_str tenant, nigh_place_facts *out, uint32_t
         p->facts_ms = now_ms;
     }
     *out = p->facts;
-    out->unhealthy = 0;
+    out->unhealthy = p->lacking;
     for (size_t t = 0; t < p->policy->target_count; t++) {
         const place_target *s = &p->targets[t];
         bool fresh = s->count && now_ms - s->sampled_ms < OLD_MS;

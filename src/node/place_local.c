@@ -1,5 +1,6 @@
 /* place_local.c - a try of a model of this node: the parts of openai.c, led by the calls of a scheduler.
- * A stream begins with its first text, so that nothing was sent yet while another place could still be asked. */
+ * A stream begins with its first text, so that nothing was sent yet while another place could still be asked. One that
+ * goes on for another place goes on from the very tokens of what was sent. */
 #include "node/place_parts.h"
 
 #include "kernel/math.h"
@@ -16,27 +17,21 @@ static void on_begin(void *ud, size_t seq, uint32_t cached) {
     a->choices[seq].cached = cached;
 }
 
-static void note_first(nigh_placed *pl) {
-    place_hop *hop = place_hop_now(pl);
-    uint64_t now_ms = place_now_ms();
-    if (!hop->first_ms) hop->first_ms = (uint32_t)(now_ms - pl->try_began_ms) + 1;
-    if (!pl->first_ms) pl->first_ms = (uint32_t)(nigh_openai_us(pl->a) / 1000) + 1;
-}
-
 static void on_step(void *ud, size_t seq, const nigh_step *step) {
     nigh_answer *a = ud;
     nigh_placed *pl = a->placed;
-    note_first(pl);
+    place_note_first(pl);
     if (a->r.stream && !pl->hold && !a->begun) {
         place_head(pl, false);
         nigh_openai_begin_stream(a);
     }
+    if (pl->keep_sent && nigh_buf_add(&pl->sent, step->text) != NIGH_OK) a->broken = true;
     nigh_openai_step(a, seq, step);
 }
 
 static void on_vector(void *ud, size_t i, const float *v, size_t count) {
     nigh_answer *a = ud;
-    note_first(a->placed);
+    place_note_first(a->placed);
     nigh_openai_vector(a, i, v, count);
 }
 
@@ -52,12 +47,25 @@ static bool is_unsure(const nigh_placed *pl) {
     return count && nigh_exp64(sum / (double)count) < pl->f->threshold;
 }
 
+/* Kept for the case that no other target answers. */
+static void keep_unsure(nigh_placed *pl) {
+    nigh_answer *a = pl->a;
+    if (a->choice_count != 1 || a->r.task != NIGH_TASK_CHAT || a->r.logprobs) return;
+    nigh_buf_release(&pl->unsure);
+    pl->unsure = a->choices[0].text;
+    a->choices[0].text = NIGH_BUF(0);
+    pl->unsure_tokens = a->choices[0].token_count;
+    pl->unsure_t = pl->t;
+}
+
 static void on_done(void *ud, nigh_status status, const nigh_err *err) {
     nigh_answer *a = ud;
     nigh_placed *pl = a->placed;
     if (a->x) nigh_exchange_on(a->x, NULL, NULL);
-    if (status == NIGH_OK && pl->hold && is_unsure(pl)) place_ended(pl, PLACE_UNSURE, "below the threshold");
-    else if (status == NIGH_OK) place_ended(pl, PLACE_OK, NULL);
+    if (status == NIGH_OK && pl->hold && is_unsure(pl)) {
+        keep_unsure(pl);
+        place_ended(pl, PLACE_UNSURE, "below the threshold");
+    } else if (status == NIGH_OK) place_ended(pl, PLACE_OK, NULL);
     else if (pl->timed_out) place_ended(pl, PLACE_TIMEOUT, "it took too long");
     else place_ended(pl, status == NIGH_ECANCEL ? PLACE_CANCELLED : status == NIGH_ENOMEM ? PLACE_MEMORY : PLACE_FAILED,
         err->text);
@@ -76,11 +84,11 @@ static place_end end_of(nigh_status status, const nigh_refusal *why) {
 place_end place_local_start(nigh_placed *pl, nigh_refusal *why) {
     nigh_answer *a = pl->a;
     a->served = pl->place->served[pl->t];
-    if (!a->served) return PLACE_UNREACHABLE;
     if (pl->f && pl->f->cache == NIGH_CACHE_TENANT) a->who.share = a->who.tenant;
-    pl->hold = pl->f && (pl->f->escalate & NIGH_ESCALATE_CONFIDENCE) && place_has_next(pl)
+    pl->hold = !a->begun && pl->f && (pl->f->escalate & NIGH_ESCALATE_CONFIDENCE) && place_has_next(pl)
                && a->r.task != NIGH_TASK_EMBEDDING;
     a->wants_logprobs = pl->hold;
+    if (place_make_room(pl) != NIGH_OK) return PLACE_MEMORY;
     nigh_status status = nigh_openai_start(a, &calls, why);
     return status == NIGH_OK ? PLACE_OK : end_of(status, why);
 }

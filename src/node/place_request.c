@@ -9,7 +9,7 @@
 
 #include "base/os.h"
 
-enum { BYTES_A_TOKEN = 3, ANSWER_TOKENS = 512 };
+enum { BYTES_A_TOKEN = 3, ANSWER_TOKENS = 512, LONGEST_MS = 600000, SENT_MAX = 16 << 20, INNER_MAX = 16384 };
 
 /* ---- reading ---- */
 
@@ -18,14 +18,18 @@ static bool is_alias(const nigh_policy *p, nigh_str name) {
     return false;
 }
 
-static bool feature_of(const nigh_policy *p, const nigh_asked *asked, const nigh_request *r, nigh_str *name) {
+bool place_feature(const nigh_place *place, const nigh_asked *asked, const nigh_request *r, nigh_str *name) {
+    const nigh_policy *p = place->policy;
     nigh_str prefix = NIGH_STR("feature/"), field = nigh_str_of(asked ? asked->feature : "");
+    *name = NIGH_STR("");
+    if (!p) return false;
     *name = nigh_str_slice(r->model, prefix.len, r->model.len);
     if (nigh_str_starts(r->model, prefix)) return true;
     *name = field.len ? field : r->feature;
     if (name->len) return true;
+    if (!r->model.len || !is_alias(p, r->model)) return false;
     *name = r->model;
-    return r->model.len && is_alias(p, r->model);
+    return true;
 }
 
 /* Bytes of all strings below v: an upper bound of its words, without recursion. */
@@ -41,14 +45,17 @@ static size_t words_of(const nigh_json *v) {
     return bytes;
 }
 
+uint32_t place_tokens(const nigh_request *r) {
+    return (uint32_t)((words_of(r->content) + words_of(r->tools)) / BYTES_A_TOKEN) + 1;
+}
+
 bool place_read(const nigh_place *p, const nigh_asked *asked, const nigh_request *r, nigh_place_request *out,
     nigh_str *name) {
     nigh_str class = nigh_str_of(asked ? asked->data_class : "");
-    if (!feature_of(p->policy, asked, r, name)) return false;
-    size_t bytes = words_of(r->content) + words_of(r->tools);
+    if (!place_feature(p, asked, r, name)) return false;
     *out = (nigh_place_request){ .feature_idx = nigh_policy_feature(p->policy, *name), .data_class_idx = UINT32_MAX,
         .found_class_idx = UINT32_MAX, .needs = r->needs };
-    out->prompt_tokens = (uint32_t)(bytes / BYTES_A_TOKEN) + 1;
+    out->prompt_tokens = place_tokens(r);
     out->max_tokens = r->max_tokens ? (uint32_t)r->max_tokens : ANSWER_TOKENS;
     if (class.len) {                    /* a class that nobody declared counts as the most private one */
         uint32_t c = nigh_policy_class(p->policy, class);
@@ -57,14 +64,8 @@ bool place_read(const nigh_place *p, const nigh_asked *asked, const nigh_request
     return true;
 }
 
-nigh_str place_tenant(const nigh_place *p, const nigh_asked *asked) {
-    (void)p;
-    (void)asked;
-    return NIGH_STR("");
-}
-
 /* Another place is asked in chat's words, for one answer; what has no such words stays here. */
-unsigned place_beyond_away(const nigh_request *r) {
+static unsigned beyond_away(const nigh_request *r) {
     return r->task != NIGH_TASK_CHAT || r->n != 1 || r->logprobs || r->template_kwargs ? NIGH_WHY_UNSUPPORTED : 0;
 }
 
@@ -79,46 +80,69 @@ void place_why_names(unsigned why, char *out, size_t cap) {
 
 bool nigh_place_takes(const nigh_place *p, const nigh_answer *a) {
     nigh_str name;
-    return p->policy && feature_of(p->policy, nigh_exchange_asked(a->x), &a->r, &name);
+    return place_feature(p, nigh_exchange_asked(a->x), &a->r, &name);
 }
 
-static void drop_away(const nigh_policy *p, nigh_decision *d) {
+/* What refuses a target beside the policy's own rules. */
+static unsigned more_whys(const nigh_placed *pl, uint32_t t) {
+    const nigh_target *target = &pl->place->policy->targets[t];
+    bool costs = nigh_place_cost(target, pl->ask.prompt_tokens, pl->ask.max_tokens) > 0;
+    return (target->tier == NIGH_TIER_DEVICE ? 0 : pl->beyond_away) | (pl->over_budget && costs ? NIGH_WHY_COST : 0);
+}
+
+static void drop_more(nigh_placed *pl) {
+    nigh_decision *d = &pl->d;
     size_t count = 0;
-    d->usable &= p->tier[NIGH_TIER_DEVICE];
-    for (size_t i = 0; i < d->count; i++)
-        if (d->usable >> d->order[i] & 1) d->order[count++] = d->order[i];
+    for (size_t i = 0; i < d->count; i++) {
+        if (more_whys(pl, d->order[i])) d->usable &= ~((uint64_t)1 << d->order[i]);
+        else d->order[count++] = d->order[i];
+    }
     d->count = count;
 }
 
-static void decide(nigh_placed *pl, const nigh_asked *asked) {
+static unsigned why_none(const nigh_placed *pl, const nigh_place_facts *facts) {
+    unsigned why = nigh_place_whys(pl->place->policy, facts, &pl->ask);
+    for (uint64_t left = pl->d.allowed; left; left &= left - 1) why |= more_whys(pl, (uint32_t)__builtin_ctzll(left));
+    return why;
+}
+
+void place_decide(nigh_placed *pl, const nigh_rights *rights, const char *user) {
     nigh_place *p = pl->place;
     nigh_place_facts facts;
     uint32_t first[NIGH_TARGETS_MAX], total[NIGH_TARGETS_MAX];
-    place_facts(p, place_tenant(p, asked), &facts, first, total);
+    place_facts(p, nigh_str_of(rights->tenant), &facts, first, total);
+    pl->ask.spent_today_usd = place_spent_today(p, rights, user);
+    pl->over_budget = p->limits && nigh_limits_over_budget(p->limits, rights, nigh_os_unix_ms());
     nigh_decide(p->policy, &facts, &pl->ask, &pl->d);
-    if (pl->beyond_away) drop_away(p->policy, &pl->d);
-    if (pl->d.count) return;
-    pl->refused = nigh_place_whys(p->policy, &facts, &pl->ask) | (pl->d.allowed ? pl->beyond_away : 0);
+    if (pl->beyond_away || pl->over_budget) drop_more(pl);
+    if (!pl->d.count) pl->refused = why_none(pl, &facts);
 }
 
-void nigh_place_begin(nigh_place *p, nigh_answer *a) {
-    nigh_placed *pl = nigh_alloc(sizeof *pl, 1);
-    const nigh_asked *asked = a->x ? nigh_exchange_asked(a->x) : NULL;
+bool place_new(nigh_place *p, nigh_answer *a, const nigh_asked *asked, nigh_placed **out) {
+    nigh_placed *pl = *out = nigh_alloc(sizeof *pl, 1);
     nigh_str name;
-    nigh_receipt_init(&a->receipt, "", "", a->x ? nigh_exchange_client(a->x) : "loopback");
-    nigh_openai_name(a);
     if (!pl) {
         nigh_openai_end_in_error(a, 503, "no_memory", NULL, "not enough memory");
         nigh_openai_over(a);
-        return;
+        return false;
     }
-    *pl = (nigh_placed){ .a = a, .place = p, .beyond_away = place_beyond_away(&a->r), .t = UINT32_MAX };
+    *pl = (nigh_placed){ .a = a, .place = p, .beyond_away = beyond_away(&a->r), .t = UINT32_MAX };
+    pl->sent = pl->before = NIGH_BUF(SENT_MAX);
+    pl->inner = NIGH_BUF(INNER_MAX);
+    atomic_init(&pl->refs, 1);
     a->placed = pl;
     (void)place_read(p, asked, &a->r, &pl->ask, &name);
     pl->f = pl->ask.feature_idx < p->policy->feature_count ? &p->policy->features[pl->ask.feature_idx] : NULL;
     uint32_t total = pl->f ? pl->f->total_ms : 0;
-    pl->until_ms = a->start_ns / 1000000 + (total ? total : 600000);
-    decide(pl, asked);
+    pl->until_ms = a->start_ns / 1000000 + (total ? total : LONGEST_MS);
+    return true;
+}
+
+void nigh_place_begin(nigh_place *p, nigh_answer *a) {
+    nigh_placed *pl;
+    if (!place_new(p, a, a->x ? nigh_exchange_asked(a->x) : NULL, &pl)) return;
+    place_decide(pl, a->rights, a->user);
+    if (pl->d.count && place_from_cache(pl)) return;
     place_next(pl);
 }
 
@@ -185,18 +209,19 @@ static nigh_status add_steps(nigh_buf *b, const nigh_policy *p, const nigh_featu
     return nigh_buf_add_char(b, ']');
 }
 
-static nigh_status explain(nigh_place *p, const nigh_asked *asked, const nigh_request *r, nigh_buf *b) {
+static nigh_status explain(nigh_place *p, const nigh_asked *asked, const nigh_rights *rights, const nigh_request *r,
+    nigh_buf *b) {
     const nigh_policy *policy = p->policy;
-    nigh_placed pl = { .place = p, .beyond_away = place_beyond_away(r) };
+    nigh_placed pl = { .place = p, .beyond_away = beyond_away(r) };
     nigh_place_facts facts;
     uint32_t first[NIGH_TARGETS_MAX], total[NIGH_TARGETS_MAX], f;
     nigh_str name;
     if (!place_read(p, asked, r, &pl.ask, &name))
         return nigh_buf_add(b, NIGH_STR("{\"feature\":null,\"text\":\"no feature is asked for: a model of this node "
                                         "answers, and nothing leaves it\"}"));
-    decide(&pl, asked);
+    place_decide(&pl, rights, asked->user);
     f = pl.ask.feature_idx;
-    place_facts(p, place_tenant(p, asked), &facts, first, total);
+    place_facts(p, nigh_str_of(rights->tenant), &facts, first, total);
     NIGH_TRY(nigh_buf_add(b, NIGH_STR("{\"feature\":")));
     if (f < policy->feature_count) NIGH_TRY(add_name(b, policy->features[f].name));
     else NIGH_TRY(nigh_buf_add(b, NIGH_STR("\"\"")));
@@ -204,7 +229,7 @@ static nigh_status explain(nigh_place *p, const nigh_asked *asked, const nigh_re
     NIGH_TRY(nigh_buf_add(b, NIGH_STR(",\"targets\":[")));
     for (uint32_t t = 0; t < policy->target_count; t++) {
         unsigned why = nigh_place_why(policy, &facts, &pl.ask, t);
-        if (policy->targets[t].tier != NIGH_TIER_DEVICE) why |= pl.beyond_away;
+        why |= more_whys(&pl, t);
         if (t) NIGH_TRY(nigh_buf_add_char(b, ','));
         NIGH_TRY(add_target(b, policy, t, why, &pl.ask));
     }
@@ -229,7 +254,7 @@ void nigh_place_explain(nigh_place *p, nigh_exchange *x) {
     nigh_request r;
     nigh_refusal why;
     nigh_buf b = NIGH_BUF(1 << 20);
-    if (!p || !p->policy) {
+    if (!p->policy) {
         nigh_exchange_error(x, 404, "no_policy", NULL, "this node has no policy: nigh serve --policy FILE");
         return;
     }
@@ -238,7 +263,7 @@ void nigh_place_explain(nigh_place *p, nigh_exchange *x) {
         nigh_exchange_error(x, why.status, why.code, why.param, why.text);
         return;
     }
-    if (explain(p, nigh_exchange_asked(x), &r, &b) == NIGH_OK)
+    if (explain(p, nigh_exchange_asked(x), nigh_place_rights(p, x), &r, &b) == NIGH_OK)
         nigh_exchange_reply(x, 200, "application/json", nigh_buf_str(&b));
     else nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory");
     nigh_buf_release(&b);

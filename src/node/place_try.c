@@ -10,7 +10,7 @@
 #include "base/os.h"
 
 static const char *const end_names[PLACE_ENDS] = { "ok", "cancelled", "address", "unreachable", "timeout", "busy",
-    "rejected", "context", "failed", "malformed", "cut", "unsupported", "oom", "unsure" };
+    "rejected", "context", "failed", "malformed", "cut", "unsupported", "oom", "unsure", "redaction" };
 const char *place_end_name(place_end end) { return end < PLACE_ENDS ? end_names[end] : "?"; }
 
 uint32_t place_left_ms(const nigh_placed *pl) {
@@ -20,12 +20,30 @@ uint32_t place_left_ms(const nigh_placed *pl) {
 
 place_hop *place_hop_now(nigh_placed *pl) { return &pl->hops[pl->hop_count - 1]; }
 
+void place_note_first(nigh_placed *pl) {
+    place_hop *hop = place_hop_now(pl);
+    if (!hop->first_ms) hop->first_ms = (uint32_t)(place_now_ms() - pl->try_began_ms) + 1;
+    if (!pl->first_ms) pl->first_ms = (uint32_t)(nigh_openai_us(pl->a) / 1000) + 1;
+}
+
 bool place_has_next(const nigh_placed *pl) {
     for (size_t i = 0; i < pl->d.count; i++) if (!(pl->tried >> pl->d.order[i] & 1)) return true;
     return false;
 }
 
 /* ---- one try ---- */
+
+nigh_status place_make_room(nigh_placed *pl) {
+    nigh_answer *a = pl->a;
+    pl->keep_sent = a->r.stream && !pl->beyond_away
+                    && ((pl->f && pl->f->stream_failure == NIGH_STREAM_CONTINUE) || place_keeps(pl));
+    pl->before.len = 0;
+    if (!a->begun) pl->sent.len = 0;
+    NIGH_TRY(nigh_buf_add(&pl->before, nigh_buf_str(&pl->sent)));
+    a->goes_on = nigh_buf_str(&pl->before);
+    a->broken = false;
+    return NIGH_OK;
+}
 
 static void begin_hop(nigh_placed *pl, uint32_t t) {
     if (pl->hop_count == PLACE_HOPS_MAX) {      /* the first ones are the least telling */
@@ -58,7 +76,7 @@ static unsigned ground_of(place_end end) {
 static bool may_go_on(const nigh_placed *pl, place_end end) {
     bool home = pl->place->policy->targets[pl->t].tier == NIGH_TIER_DEVICE;
     unsigned ground = ground_of(end);
-    if (end == PLACE_CANCELLED) return false;
+    if (end == PLACE_CANCELLED || end == PLACE_REDACTION || (pl->queue_id[0] && pl->maybe_sent)) return false;
     if (end == PLACE_TIMEOUT && !home) return true;
     if (ground) return pl->f && (pl->f->escalate & ground);
     return end != PLACE_REJECTED || !home;
@@ -97,7 +115,8 @@ static void end_refused(nigh_placed *pl, place_end end, const nigh_refusal *why)
 
 static place_end start(nigh_placed *pl, uint32_t t, nigh_refusal *why) {
     begin_hop(pl, t);
-    return place_local_start(pl, why);
+    bool home = pl->place->policy->targets[t].tier == NIGH_TIER_DEVICE;
+    return home ? place_local_start(pl, why) : place_away_start(pl, why);
 }
 
 /* The next target that was not tried and may be; UINT32_MAX: none. */
@@ -130,10 +149,16 @@ static void run_next(nigh_node *n, nigh_prep *p) {
     place_next((nigh_placed *)(void *)p);
 }
 
-static void go_on(nigh_placed *pl) {
-    pl->prep.run = run_next;
+void place_post(nigh_placed *pl, void (*run)(nigh_node *n, nigh_prep *p)) {
+    pl->prep.run = run ? run : run_next;
     if (!nigh_node_post(pl->place->node, &pl->prep))
         place_error(pl, 503, "stopping", NULL, "the node is stopping");
+}
+
+/* A stream of which the client has something: may another place go on from there? */
+static bool may_continue(const nigh_placed *pl, place_end end) {
+    return pl->f && pl->f->stream_failure == NIGH_STREAM_CONTINUE && pl->keep_sent && !pl->a->tool_count
+           && !pl->a->broken && may_go_on(pl, end) && place_has_next(pl);
 }
 
 void place_ended(nigh_placed *pl, place_end end, const char *error) {
@@ -141,12 +166,12 @@ void place_ended(nigh_placed *pl, place_end end, const char *error) {
     close_hop(pl, end, error);
     if (end == PLACE_OK) { place_answer(pl); return; }
     if (end == PLACE_CANCELLED) { place_error(pl, 503, "cancelled", NULL, error ? error : "cancelled"); return; }
-    if (pl->a->begun) {
+    if (pl->a->begun && !may_continue(pl, end)) {
         nigh_format(pl->rule, sizeof pl->rule, "stream_failure");
         place_error(pl, 502, "policy_stream_broken", "stream_failure",
             "the place that answered broke off, and the feature does not go on elsewhere");
         return;
     }
-    if (may_go_on(pl, end)) go_on(pl);
+    if (may_go_on(pl, end)) place_post(pl, NULL);
     else end_refused(pl, end, &why);
 }
