@@ -17,7 +17,9 @@ void nigh_sha256_hex(const uint8_t digest[32], char out[65]);   /* 64 lower-case
 
 void nigh_sha256_of(nigh_str bytes, char out[65]);              /* all at once, as hexadecimal text */
 
-/* ---- between sha256.c and sha256_x86.c: whole blocks by the processor's own instructions ---- */
+/* ---- between sha256.c and sha256_x86.c, and for the test that compares them: whole blocks, in plain C and by the
+ * processor's own instructions ---- */
+void nigh_sha256_plain(uint32_t state[8], const uint8_t *blocks, size_t count);
 bool nigh_sha256_x86_found(void);       /* does it have them? */
 void nigh_sha256_x86(uint32_t state[8], const uint8_t *blocks, size_t count, const uint32_t constants[64]);
 
