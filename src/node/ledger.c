@@ -24,7 +24,8 @@
 #include "node/ledger_parts.h"
 #include "node/private_file.h"
 
-enum { PENDING_BYTES_MAX = 256 << 20, KEPT_BYTES = 4 << 20, RETRY_MS = 1000, BUSY_MS = 10000, FORMAT = 1 };
+enum { PENDING_BYTES_MAX = 256 << 20, KEPT_BYTES = 4 << 20, SMALL_BATCH = 64, RETRY_MS = 1000, BUSY_MS = 10000,
+      FORMAT = 1 };
 enum { APPLICATION_ID = 0x4e69676c };   /* "Nigl": what the file is, also for `file` */
 
 /* ---- SQLite ---- */
@@ -56,7 +57,8 @@ nigh_status nigh_ledger_connect(nigh_ledger *l, sqlite3 **db, bool write, nigh_e
     sqlite3_busy_timeout(*db, BUSY_MS);
     if (!write) return NIGH_OK;
     return nigh_ledger_exec(l, *db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON;"
-                                    "PRAGMA journal_size_limit=16777216", err);
+                                    "PRAGMA journal_size_limit=16777216; PRAGMA wal_autocheckpoint=4000;"
+                                    "PRAGMA cache_size=-16384", err);
 }
 
 /* No column holds a word that the body does not hold; `key` stands for the id. */
@@ -263,6 +265,8 @@ static bool next_batch(nigh_ledger *l) {
 static void batch_is_written(nigh_ledger *l) {
     l->written += l->batch_count;
     l->waiting -= l->batch_count;
+    /* The pages of the index are kept while it pays: an idle node holds none. */
+    if (l->batch_count < SMALL_BATCH) sqlite3_db_release_memory(l->db);
     l->batch_count = 0;
     l->batch.len = 0;
     l->broken = false;
