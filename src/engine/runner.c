@@ -30,7 +30,8 @@ struct nigh_runner {
     atomic_bool cancel;
 };
 
-/* Gives every buffer its place; with a zero arena only adds up. Returns bytes. */
+/* Gives every buffer its place; with a zero arena only adds up. Returns bytes. What is never alive together has one
+ * place: att and the xn that q, k and v were made from; the rounded input of the last product and q, k, v. */
 static size_t lay_out(nigh_runner *r, uint8_t *base) {
     const nigh_hparams *h = &r->m->h;
     size_t t = r->limit, widest = nigh_max(h->embed, nigh_max(h->q_dim, h->ffn)), half = h->rope_dims / 2, at = 0;
@@ -41,12 +42,19 @@ static size_t lay_out(nigh_runner *r, uint8_t *base) {
         at += nigh_round_up((count) * sizeof *(ptr), 64); \
     } while (0)
     PLACE(g->x, t * h->embed);
-    PLACE(g->xn, t * h->embed);
+    PLACE(g->xn, t * nigh_max(h->embed, h->q_dim));
+    g->att = g->xn;
     PLACE(g->y, t * h->embed);
+    size_t begin = at;
     PLACE(g->q, t * h->q_dim);
     PLACE(g->kk, t * h->kv_dim);
     PLACE(g->v, t * h->kv_dim);
-    PLACE(g->att, t * h->q_dim);
+    size_t end = at;
+    at = begin;
+    PLACE(g->wide.q, t * h->ffn);
+    PLACE(g->wide.scale, t * (h->ffn / NIGH_BLOCK + 1));
+    PLACE(g->wide.sum, t * (h->ffn / 16 + 1));
+    at = nigh_max(at, end);
     PLACE(g->gate, t * h->ffn);
     PLACE(g->up, t * h->ffn);
     for (size_t i = 0; i < 2; i++) {
@@ -56,9 +64,6 @@ static size_t lay_out(nigh_runner *r, uint8_t *base) {
     PLACE(g->acts.q, t * widest);
     PLACE(g->acts.scale, t * (widest / NIGH_BLOCK + 1));
     PLACE(g->acts.sum, t * (widest / 16 + 1));
-    PLACE(g->wide.q, t * h->ffn);
-    PLACE(g->wide.scale, t * (h->ffn / NIGH_BLOCK + 1));
-    PLACE(g->wide.sum, t * (h->ffn / 16 + 1));
     PLACE(r->out_rows, (size_t)LOGIT_ROWS * h->embed);
     PLACE(r->logits, (size_t)LOGIT_ROWS * h->vocab);
     PLACE(r->ids, t);
