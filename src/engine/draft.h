@@ -22,7 +22,7 @@ typedef struct {
 
 typedef struct nigh_draft nigh_draft;
 
-/* tokens_max: of the text it can remember; about 12 bytes each, taken at once. Fails: ENOMEM. */
+/* tokens_max: of the text it can remember; about 16 bytes each, taken at once. Fails: ENOMEM. */
 NIGH_CHECK nigh_status nigh_draft_new(nigh_draft **out, uint32_t tokens_max, nigh_err *err);
 void nigh_draft_free(nigh_draft *d);
 /* Forgets the text; what was learnt about guesses stays. */
