@@ -38,6 +38,7 @@ static const char help[] =
     "  --no-speculation     the same as --draft none. Otherwise repetitions are guessed from the text and\n"
     "                       checked many at once: faster where it repeats, and the same text to the byte\n"
     "  --policy FILE        features.json: requests for feature/NAME run where it allows (docs/format-policy.md)\n"
+    "  --trust KEY          only a policy that this key signed (64 hex digits; repeatable)\n"
     "  --ledger FILE        the ledger of answers, default with --policy $NIGH_HOME/ledger.db\n"
     "  --allow-private H:P  a provider at this host and port may be an address of one's own network, asked without\n"
     "                       TLS: for a gateway of one's own (repeatable)\n"
@@ -58,7 +59,7 @@ static const double no_limit = 1e300;
 
 typedef struct {
     const char *host, *key_file, *draft, *cache, *policy, *ledger, *ca_file;
-    nigh_opt_list allow_hosts, allow_origins, allow_private;
+    nigh_opt_list allow_hosts, allow_origins, allow_private, trust;
     int64_t port, threads, context, parallel, queue;
     bool new_key, fields, alone;
     /* of a new key */
@@ -149,6 +150,7 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
         { "features", 0, NIGH_OPT_TEXT, &w.features, 0, 0 }, { "rpm", 0, NIGH_OPT_INT, &w.rpm, 1, UINT32_MAX },
         { "tpm", 0, NIGH_OPT_INT, &w.tpm, 1, UINT32_MAX }, { "usd-day", 0, NIGH_OPT_FLOAT, &w.usd_day, 0, 0 },
         { "policy", 0, NIGH_OPT_TEXT, &w.policy, 0, 0 }, { "ledger", 0, NIGH_OPT_TEXT, &w.ledger, 0, 0 },
+        { "trust", 0, NIGH_OPT_LIST, &w.trust, 0, 0 },
         { "allow-private", 0, NIGH_OPT_LIST, &w.allow_private, 0, 0 },
         { "ca-file", 0, NIGH_OPT_TEXT, &w.ca_file, 0, 0 },
         { "new-key", 0, NIGH_OPT_FLAG, &w.new_key, 0, 0 }, { "fields", 0, NIGH_OPT_FLAG, &w.fields, 0, 0 } };
@@ -179,6 +181,12 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
             .queue = (uint32_t)w.queue, .alone = w.alone || none, .draft = draft ? draft_path : NULL };
     char home[4096];
     o.policy = w.policy;
+    static nigh_trusted_key trusted[NIGH_OPT_LIST_MAX];
+    for (size_t i = 0; i < w.trust.count; i++)
+        if (!nigh_trusted_key_parse(nigh_str_of(w.trust.item[i]), &trusted[i]))
+            return nigh_fail(err, NIGH_EINVAL, 0, "--trust wants 64 hex digits");
+    o.trusted = trusted;
+    o.trusted_count = w.trust.count;
     o.ledger = w.ledger;
     o.ca_file = w.ca_file;
     o.allow_private = w.allow_private.item;

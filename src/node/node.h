@@ -3,6 +3,7 @@
 #define NIGH_NODE_H
 
 #include "nigh/engine.h"
+#include "node/envelope.h"
 #include "node/guard.h"
 
 typedef struct nigh_node nigh_node;
@@ -22,6 +23,8 @@ typedef struct {
     const char *draft;              /* path of a small model that guesses for all of them; NULL: none; borrowed */
     nigh_cache cache;
     const char *policy;             /* path of features.json (docs/format-policy.md); NULL: none; borrowed */
+    const nigh_trusted_key *trusted;        /* whose signature a policy must have; none: any policy; borrowed */
+    size_t trusted_count;
     /* Place's files; NULL: `home` below has them when there is a policy. Borrowed. */
     const char *ledger;
     const char *home;               /* folder of the user's data; NULL: nothing is kept in files but what is named */

@@ -28,14 +28,13 @@ static void find_targets(nigh_place *p) {
     }
 }
 
-static nigh_status read_policy(nigh_place *p, const char *path, nigh_err *err) {
-    nigh_buf text = NIGH_BUF(NIGH_POLICY_BYTES_MAX);
-    nigh_err inner = { 0 };
-    nigh_status status = nigh_file_read(&text, path, err);
-    if (status == NIGH_OK && (status = nigh_policy_parse(&p->policy, nigh_buf_str(&text), &inner)) != NIGH_OK)
-        nigh_failf(err, status, inner.at, "%s: byte %llu: %s", path, (unsigned long long)inner.at, inner.text);
-    nigh_buf_release(&text);
-    return status;
+/* With keys that are trusted, only a policy that one of them signed; and never an older one than was loaded before. */
+static nigh_status read_policy(nigh_place *p, const nigh_node_opts *o, nigh_err *err) {
+    char state[4096];
+    if (o->home) nigh_format(state, sizeof state, "%s/policy.state", o->home);
+    nigh_envelope_opts eo = { .path = o->policy, .trusted = o->trusted, .trusted_count = o->trusted_count,
+        .state_path = o->home ? state : NULL };
+    return nigh_envelope_load(&p->policy, &p->policy_facts, &eo, err);
 }
 
 /* What the policy alone says of each feature: can it leave its region? */
@@ -64,7 +63,7 @@ nigh_status nigh_place_open(nigh_place **out, nigh_node *n, const nigh_node_opts
     p->node = n;
     p->own = nigh_rights_own();
     pthread_mutex_init(&p->lock, NULL);
-    if (o->policy) NIGH_TRY(read_policy(p, o->policy, err));
+    if (o->policy) NIGH_TRY(read_policy(p, o, err));
     if (p->policy) {
         find_targets(p);
         find_ways_out(p);
@@ -146,10 +145,28 @@ static nigh_status add_feature(nigh_buf *b, const nigh_place *p, size_t f) {
     return nigh_buf_add(b, NIGH_STR("}}"));
 }
 
+/* Bytes on the wire, by host: what the counter of a network should find, too. */
+static nigh_status add_destinations(nigh_buf *b, nigh_place *p) {
+    nigh_wire_count counts[64];
+    size_t n = p->upstream ? nigh_upstream_counts(p->upstream, counts, NIGH_COUNT(counts)) : 0;
+    n = nigh_min(n, NIGH_COUNT(counts));
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR(",\"destinations\":[")));
+    for (size_t i = 0; i < n; i++) {
+        NIGH_TRY(nigh_buf_add(b, i ? NIGH_STR(",{\"host\":") : NIGH_STR("{\"host\":")));
+        NIGH_TRY(nigh_json_add_string(b, nigh_str_of(counts[i].host)));
+        NIGH_TRY(nigh_buf_addf(b, ",\"port\":%u,\"calls\":%llu,\"bytes_out\":%llu,\"bytes_in\":%llu}",
+            counts[i].port, (unsigned long long)counts[i].calls, (unsigned long long)counts[i].bytes_out,
+            (unsigned long long)counts[i].bytes_in));
+    }
+    return nigh_buf_add_char(b, ']');
+}
+
 static nigh_status add_all(nigh_buf *b, nigh_place *p) {
     uint64_t now_ms = place_now_ms();
-    NIGH_TRY(nigh_buf_addf(b, "{\"policy_version\":%llu,\"offline\":%s,\"targets\":[",
-        (unsigned long long)p->policy->version, atomic_load(&p->offline) ? "true" : "false"));
+    const nigh_envelope_facts *e = &p->policy_facts;
+    NIGH_TRY(nigh_buf_addf(b, "{\"policy_version\":%llu,\"policy_sha256\":\"%s\",\"signed\":%s,\"trusted\":%s,"
+        "\"offline\":%s,\"targets\":[", (unsigned long long)p->policy->version, e->sha256,
+        e->is_signed ? "true" : "false", e->trusted ? "true" : "false", atomic_load(&p->offline) ? "true" : "false"));
     for (size_t t = 0; t < p->policy->target_count; t++) {
         if (t) NIGH_TRY(nigh_buf_add_char(b, ','));
         NIGH_TRY(add_target(b, p, t, now_ms));
@@ -159,7 +176,9 @@ static nigh_status add_all(nigh_buf *b, nigh_place *p) {
         if (f) NIGH_TRY(nigh_buf_add_char(b, ','));
         NIGH_TRY(add_feature(b, p, f));
     }
-    return nigh_buf_add(b, NIGH_STR("]}"));
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR("]")));
+    NIGH_TRY(add_destinations(b, p));
+    return nigh_buf_add_char(b, '}');
 }
 
 void nigh_place_about(nigh_place *p, nigh_exchange *x) {

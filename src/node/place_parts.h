@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "node/answers.h"
+#include "node/envelope.h"
 #include "node/ledger.h"
 #include "node/outbox.h"
 #include "node/place.h"
@@ -56,6 +57,7 @@ struct nigh_place {
     nigh_node *node;
     nigh_rights own;                /* of a caller who needs no key */
     nigh_policy *policy;            /* NULL: none */
+    nigh_envelope_facts policy_facts;
     const nigh_served *served[NIGH_TARGETS_MAX];    /* the model of a device target; NULL: not here */
     uint64_t models;                /* a bit for each of these */
     uint64_t lacking;               /* a bit for each target that cannot be asked: no key, no address */
