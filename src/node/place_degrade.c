@@ -17,6 +17,12 @@ static void tries_text(const nigh_placed *pl, char *out, size_t cap) {
     }
 }
 
+/* Could an allowed target answer in a while? */
+static bool may_pass(const nigh_placed *pl) {
+    unsigned passing = NIGH_WHY_OFFLINE | NIGH_WHY_HEALTH | NIGH_WHY_LATENCY;
+    return pl->d.allowed && (pl->hop_count || (pl->refused & passing));
+}
+
 /* No target at all: 503 when it may be otherwise in a moment, 403 when only another request or policy would help. */
 static void end_without(nigh_placed *pl) {
     char text[200], names[128];
@@ -29,10 +35,9 @@ static void end_without(nigh_placed *pl) {
         return;
     }
     place_why_names(pl->refused, names, sizeof names);
-    bool passes = pl->d.allowed && (pl->refused & (NIGH_WHY_OFFLINE | NIGH_WHY_HEALTH | NIGH_WHY_LATENCY));
     nigh_format(pl->rule, sizeof pl->rule, "%s", names[0] ? names : "place");
     nigh_format(text, sizeof text, "no target may and can serve this; the rules that refuse them: %s", pl->rule);
-    place_error(pl, passes ? 503 : 403, "policy_no_target", pl->rule, text);
+    place_error(pl, may_pass(pl) ? 503 : 403, "policy_no_target", pl->rule, text);
 }
 
 /* ---- once more ---- */
@@ -101,7 +106,7 @@ static bool try_target(nigh_placed *pl, const nigh_degrade *g) {
 
 static bool enqueue(nigh_placed *pl, const nigh_degrade *g) {
     nigh_err err = { 0 };
-    if (!pl->a->x || pl->a->begun || !pl->place->outbox) return false;
+    if (!pl->a->x || pl->a->begun || !pl->place->outbox || !may_pass(pl)) return false;
     return place_enqueue(pl, g->seconds, &err) == NIGH_OK;
 }
 

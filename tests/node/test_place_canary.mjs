@@ -1,0 +1,182 @@
+// test_place_canary.mjs - private values of many kinds in every field, through every target, fault, cache and queue; then
+// everything that was sent, logged, counted or written is searched for them. All hold the digits of the mark, so that one
+// search finds any of them, also with spaces or dashes inside.
+//   NIGH_CANARIES=100000 node tests/node/test_place_canary.mjs     NIGH_SEED=N for the same values again
+import { mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { startProvider } from '../web/provider.mjs';
+import { Node, anyModel, check, equal, main, sleep, test } from './node.mjs';
+
+const MARK = '31415926', CANARIES = Number(process.env.NIGH_CANARIES ?? 2000);
+const SEED = Number(process.env.NIGH_SEED ?? Date.now() % 1e9);
+const model = path.basename(anyModel() ?? 'none.gguf', '.gguf');
+const folder = mkdtempSync(path.join(tmpdir(), 'nigh-canary-'));
+const provider = await startProvider();
+
+let state = SEED >>> 0;
+function rand() {
+  state = (state + 0x6d2b79f5) >>> 0;
+  let t = Math.imul(state ^ (state >>> 15), 1 | state);
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+}
+const below = (k) => Math.floor(rand() * k);
+const digits = (k) => Array.from({ length: k }, () => below(10)).join('');
+
+function luhn(body) {
+  let sum = 0;
+  [...body].reverse().forEach((d, i) => {
+    const v = Number(d) * (i % 2 ? 1 : 2);
+    sum += v > 9 ? v - 9 : v;
+  });
+  return body + ((10 - (sum % 10)) % 10);
+}
+const iban = (bban) => {
+  const rest = BigInt(`${bban}131400`) % 97n;
+  return `DE${String(98n - rest).padStart(2, '0')}${bban}`;
+};
+const spaced = (text) => text.match(/.{1,4}/g).join(' ');
+const kinds = [
+  () => `k${digits(4)}.${MARK}@firm-${digits(3)}.de`,
+  () => luhn(`4${MARK}${digits(6)}`),
+  () => spaced(luhn(`5${1 + below(5)}${MARK}${digits(5)}`)),
+  () => iban(`${MARK}${digits(10)}`),
+  () => spaced(iban(`${MARK}${digits(10)}`)),
+  () => `sk-proj-${MARK}a9Kx${digits(6)}bQzR7tLmN2vW8yE4uHpJ`,
+  () => `ghp_${MARK}aB3dE5fG7hJ9kL${digits(4)}nP1qR2sT4`.slice(0, 40).padEnd(40, 'x'),
+];
+const canary = () => kinds[below(kinds.length)]();
+const finds = (text) => {
+  const at = String(text).replace(/[\s-]|\\u0020/g, '').indexOf(MARK);
+  return at < 0 ? null : String(text).replace(/[\s-]/g, '').slice(Math.max(0, at - 60), at + 60);
+};
+
+async function setUp() {
+  const edgeFile = path.join(folder, 'edge.json');
+  const classes = {
+    public: { level: 0, may_cross: ['device', 'edge', 'cloud'] },
+    personal: { level: 2, may_cross: ['device', 'edge:redacted', 'cloud:redacted'], redact: ['pii', 'secrets'] },
+    secret: { level: 3, may_cross: ['device'] },
+  };
+  // The edge hands on to the provider itself, so that what reaches it is seen there.
+  const cloud = (name, more = {}) => ({ tier: 'cloud', model: name, url: provider.url, region: 'FR', retention: 'none',
+    trains: false, cost: { in: 0, out: 0 }, can: ['tools', 'json'], ...more });
+  writeFileSync(edgeFile, JSON.stringify({ version: 1, classes, targets: { on: cloud('any?echo=1') },
+    features: { relay: { class: 'public', place: ['on'] } }, aliases: { 'relay-model': 'relay' } }));
+  const allow = ['--allow-private', `127.0.0.1:${provider.port}`];
+  const edge = await Node.start(['--policy', edgeFile, ...allow]);
+  const targets = {
+    tiny: { tier: 'device', model, can: ['tools', 'json'] },
+    mid: { tier: 'edge', model: 'relay-model', url: edge.url, region: 'DE', retention: 'none', trains: false,
+      can: ['tools', 'json'] },
+    chat: cloud('any?echo=1'), claude: cloud('any?echo=1', { api: 'anthropic' }),
+    responses: cloud('any?echo=1', { api: 'openai-responses' }),
+    bad: cloud('any?status=500'), rude: cloud('any?status=400'), cuts: cloud('any?echo=1&cut=2&gap=2'),
+    garbled: cloud('any?echo=1&malformed=json'), gone: cloud('any', { url: 'http://127.0.0.1:9/v1' }),
+  };
+  const feature = (place, cls, more = {}) => ({ class: cls, place, rank: 'cost',
+    retention: { prompt: '0', output: '1h', cache: '1h' }, latency: { total_ms: 5000 }, ...more });
+  const features = {};
+  for (const t of Object.keys(targets)) features[`p-${t}`] = feature([t], 'personal');
+  for (const t of Object.keys(targets)) features[`s-${t}`] = feature([t], 'secret');
+  features['p-ladder'] = feature(['gone', 'bad', 'garbled', 'claude'], 'personal', { stream_failure: 'continue' });
+  features['p-cuts-on'] = feature(['cuts', 'chat'], 'personal', { stream_failure: 'continue' });
+  features['p-kept'] = feature(['chat'], 'personal', { cache: 'user', degrade: ['cache:stale<=1h', 'error'] });
+  features['p-queued'] = feature(['gone'], 'personal', { degrade: ['queue:<=1h', 'error'] });
+  features['s-mixed'] = feature(['mid', 'chat', 'tiny'], 'secret');
+  const file = path.join(folder, 'features.json');
+  writeFileSync(file, JSON.stringify({ version: 1, classes, targets, features }));
+  return { edge, n: await Node.start(['--policy', file, '--queue', '256', '--context', '512', ...allow]),
+    features: Object.keys(features) };
+}
+const all = await setUp().catch((e) => ({ error: e }));
+const { edge, n, features } = all;
+
+// A conversation with k values in all the places where words may stand.
+function conversation(k) {
+  const words = () => `please look at ${canary()} and at ${canary()} now`;
+  const id = `call ${canary()}`;
+  const body = { messages: [{ role: 'system', content: words() }], max_tokens: 4, metadata: { note: canary() },
+    user: canary() };
+  const tool = rand() < 0.4;
+  if (tool) {
+    body.tools = [{ type: 'function', function: { name: 'send', description: words(), parameters: { type: 'object',
+      properties: { to: { type: 'string', description: words(), enum: [canary()] } } } } }];
+    body.messages.push({ role: 'user', content: words() },
+      { role: 'assistant', content: null, tool_calls: [{ id, type: 'function', function: { name: 'send',
+        arguments: JSON.stringify({ to: canary(), deep: { list: [canary()], card: Number(luhn(`4${MARK}${digits(6)}`)) } }) } }] },
+      { role: 'tool', tool_call_id: id, content: rand() < 0.5 ? words() : JSON.stringify({ got: canary() }) });
+  }
+  if (rand() < 0.3) body.stop = [`stop ${canary()}`];
+  body.messages.push({ role: 'user', name: 'person', content: rand() < 0.5 ? words() : [{ type: 'text', text: words() }] });
+  return { body, values: k + (tool ? 9 : 0) };
+}
+
+const leaks = [];
+const note = (where, text) => {
+  const found = finds(text);
+  if (found) leaks.push(`${where}: ...${found}...`);
+};
+const textOf = (m) => (typeof m.content === 'string' ? m.content : m.content.map((p) => p.text).join(''));
+
+async function one(i) {
+  const name = features[i % features.length], { body, values } = conversation(5), stream = rand() < 0.5;
+  const want = textOf(body.messages.at(-1));
+  const r = await n.post('/v1/chat/completions', { ...body, model: `feature/${name}`, stream });
+  const raw = await r.text();
+  note(`${name}: head of the answer`, JSON.stringify([...r.headers]));
+  const errors = /"error"/.test(raw) || r.status !== 200;
+  if (r.status !== 200) note(`${name}: error`, raw);
+  if (!errors && /^p-(mid|chat|claude|responses|ladder|kept|cuts-on)$/.test(name)) {
+    const text = raw.startsWith('data:')
+      ? raw.trim().split('\n\n').filter((e) => e.startsWith('data: {')).map((e) => JSON.parse(e.slice(6)).choices?.[0]?.delta
+        ?.content ?? '').join('')
+      : JSON.parse(raw).choices[0].message.content;
+    equal(text, want, `${name}: what comes back`);
+  }
+  return { values, ok: !errors };
+}
+
+test(`${CANARIES} private values through ${features?.length ?? 0} features`, async () => {
+  if (all.error) throw all.error;
+  console.log(`  seed ${SEED}`);
+  let sent = 0, answered = 0;
+  for (let i = 0; sent < CANARIES; ) {
+    const batch = await Promise.all(Array.from({ length: 8 }, () => one(i++)));
+    for (const b of batch) { sent += b.values; answered += b.ok; }
+    for (const s of provider.seen()) note('sent to the provider', `${s.body} ${JSON.stringify(s.headers)} ${s.path}`);
+    check(provider.seen().length < 20000, 'too many to look at');
+    provider.clear();
+    if (leaks.length > 20) break;
+  }
+  await sleep(1500);
+  for (const s of provider.seen()) note('sent to the provider late', `${s.body} ${JSON.stringify(s.headers)}`);
+  for (const route of ['/metrics', '/nigh/placement', '/nigh/ledger?limit=1000', '/v1/models'])
+    note(route, await (await fetch(`http://${n.host}${route}`)).text());
+  for (const node of [n, edge]) { note('log', node.err); note('log', node.out); }
+  console.log(`  ${sent} values, ${answered} answers`);
+  check(answered > 0, 'nothing was answered');
+  equal(leaks, [], `leaks (seed ${SEED})`);
+});
+
+test('no file holds one, neither while it runs nor afterwards', async () => {
+  if (all.error) throw all.error;
+  const look = (dir) => {
+    for (const name of readdirSync(dir)) {
+      const at = path.join(dir, name), s = statSync(at);
+      if (s.isDirectory()) look(at);
+      else note(at, readFileSync(at, 'latin1'));
+    }
+  };
+  for (const node of [n, edge]) look(node.home);
+  check(readdirSync(n.home).includes('ledger.db') && readdirSync(n.home).includes('queue.db'), 'the files are there');
+  equal(leaks, []);
+});
+
+if (all.error)
+  test('the nodes start', () => {
+    throw all.error;
+  });
+process.on('exit', () => provider.close());
+await main('test_place_canary');
