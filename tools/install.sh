@@ -47,6 +47,7 @@ need run   npm                have npm                    -- installs the packag
 need run   ca-certificates    certificates                -- npm fetches its packages over TLS
 need test  chromium           chromium_is_there           -- the browser that the console test drives
 need test  curl               have curl                   -- the commands of the documents use it
+need test  iproute2           have ip                     -- makes the network that nigh prove counts in
 need test  zstd               have zstd                   -- unpacks the reference texts of some tests
 need test  gcc-aarch64-linux-gnu have aarch64-linux-gnu-gcc -- builds the arithmetic and its tests for 64-bit ARM
 need test  libc6-dev-arm64-cross [ -e /usr/aarch64-linux-gnu/include/stdio.h ] -- the C library those tests stand on

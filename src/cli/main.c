@@ -21,7 +21,8 @@
     X(plan) \
     X(explain) \
     X(policy) \
-    X(ledger)
+    X(ledger) \
+    X(prove)
 
 #define DECLARE(name) extern const nigh_command nigh_command_##name;
 COMMANDS(DECLARE)
