@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/os.h"
 #include "cli/cli.h"
@@ -29,14 +30,14 @@ static const char help[] =
     "      --limit N        lines, default 20, at most 10,000; the totals count everything that fits\n"
     "      --csv            for spreadsheets, times in UTC; without totals\n"
     "      --json           records and totals as they are kept\n"
-    "      --file FILE      default $NIGH_HOME/ledger/ledger.sqlite, or below ~/.local/share/nigh\n"
+    "      --file FILE      default $NIGH_HOME/ledger.db, or below ~/.local/share/nigh\n"
     "\n"
     "examples:\n"
     "  nigh ledger\n"
     "  nigh ledger --feature mail-summary --from 24h --limit 5\n"
     "  nigh ledger --from 2026-11-01 --csv\n";
 
-enum { OUT_MAX = 256 << 20, LIMIT_DEFAULT = 20 };
+enum { OUT_MAX = 256 << 20, LIMIT_DEFAULT = 20, SETTLE_US = 120000 };
 
 typedef struct {
     const char *feature, *tenant, *target, *from, *to, *file;
@@ -54,9 +55,13 @@ nigh_status nigh_cli_home_path(const char *name, char *out, size_t cap, nigh_err
     return nigh_fail(err, NIGH_ERANGE, 0, "the path of the home folder is too long");
 }
 
+/* A node that is writing (there is a journal) has its newest records on the disk at most 50 ms and one fsync after it
+ * answered; whoever asks right after an answer shall find it. */
 nigh_status nigh_cli_ledger_open(nigh_ledger **out, const char *path, nigh_err *err) {
-    char own[4096];
-    if (!path) NIGH_TRY(nigh_cli_home_path("ledger/ledger.sqlite", own, sizeof own, err));
+    char own[4096], journal[4096 + 8];
+    if (!path) NIGH_TRY(nigh_cli_home_path("ledger.db", own, sizeof own, err));
+    nigh_format(journal, sizeof journal, "%s-wal", path ? path : own);
+    if (nigh_file_exists(journal)) usleep(SETTLE_US);
     return nigh_ledger_open_to_read(out, path ? path : own, err);
 }
 

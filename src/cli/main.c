@@ -22,6 +22,8 @@
     X(explain) \
     X(policy) \
     X(ledger) \
+    X(where) \
+    X(verify) \
     X(prove)
 
 #define DECLARE(name) extern const nigh_command nigh_command_##name;

@@ -33,9 +33,33 @@ const HOW = [ // pattern of a command, in words how it is run here, and the deed
   [/nigh serve .*--host 0\.0\.0\.0/, 'with a key, on a free port',
     (command) => serve('bash', ['-c', withPort(command)], true)],
   [/nigh serve\b/, 'started, asked for /health, stopped', (command) => serve('bash', ['-c', withPort(command)])],
+  [/nigh (where|ledger|verify)\b/, 'with the ledger of a node that answered once', (command) => withLedger(command)],
   [/nigh learn\b/, 'with a very small model', (command) => sh(`${command} -n 12 --decay 4 --warmup 2 --vocab 300 `
     + '--dim 32 --layers 1 --heads 2 --kv-heads 1 --ff 64 -c 32 -b 8 --held-out 100')],
 ];
+
+// A node with a policy answers once, so that there is a ledger with a record in it.
+let ledger = null;
+async function withLedger(command) {
+  if (!shipped) throw new Skip('no model is shipped yet');
+  ledger ??= (async () => {
+    const policy = { version: 1, classes: { personal: { level: 1, may_cross: ['device'] } },
+      targets: { tiny: { tier: 'device', model: 'nigh-stories' } },
+      features: { story: { class: 'personal', place: ['tiny'], degrade: ['error'] } } };
+    writeFileSync(join(folder, 'story.json'), JSON.stringify(policy));
+    const request = { model: 'feature/story', prompt: 'Once upon a time', max_tokens: 20, seed: 7 };
+    writeFileSync(join(folder, 'request.json'), JSON.stringify(request));
+    const home = ['--policy', 'story.json', '--ledger', join(folder, 'home/ledger.db'), '--port', '0'];
+    const placed = await start('nigh', ['serve', ...home]);
+    const headers = { 'content-type': 'application/json' };
+    const answer = await fetch(`${placed.base}/v1/completions`, { method: 'POST', headers, body: JSON.stringify(request) });
+    writeFileSync(join(folder, 'answer.json'), await answer.text());
+    await placed.stop();
+    if (!answer.ok) throw new Error(`the feature answered ${answer.status}`);
+  })();
+  await ledger;
+  sh(command);
+}
 
 const withPort = (command) => `exec ${command.replace(/--port \d+/, '')} --port 0`;
 const environment = { ...process.env, PATH: `${root}/build:${process.env.PATH}`, NIGH_HOME: join(folder, 'home') };
