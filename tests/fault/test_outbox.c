@@ -280,7 +280,7 @@ static void test_kill(void) {
         pid_t pid = fork();
         if (pid == 0) work(test_rand(&seed) + (uint64_t)i * 7919, pipes[1]);
         close(pipes[1]);
-        collect(pipes[0], test_rand(&seed) % 20);       /* a moment that does not depend on how fast the machine is */
+        collect(pipes[0], test_rand(&seed) % 8);       /* a moment that does not depend on how fast the machine is */
         usleep((useconds_t)(test_rand(&seed) % 5000));
         kill(pid, SIGKILL);
         CHECK(waitpid(pid, &status, 0) == pid);
@@ -289,7 +289,7 @@ static void test_kill(void) {
         collect(pipes[0], SIZE_MAX);
         close(pipes[0]);
     }
-    CHECK(acked_count > 3 * (size_t)kills);
+    CHECK(acked_count > 2 * (size_t)kills);
     drain_and_check();
     munmap(far, sizeof *far);
     end_folder();
