@@ -11,6 +11,12 @@ bool place_keeps(const nigh_placed *pl) {
     return pl->place->answers && pl->f && pl->f->cache != NIGH_CACHE_NONE && pl->f->keep_cache_s && !pl->beyond_away;
 }
 
+/* Without a key there is one person, also when nobody names a user. */
+static nigh_str user_of(const nigh_answer *a) {
+    bool own = a->rights->key_idx == SIZE_MAX && !a->rights->tenant[0];
+    return own && !a->user[0] ? NIGH_STR("(one's own)") : nigh_str_of(a->user);
+}
+
 /* What stands for the model of a target: its hash, or its name where no hash is known. */
 static nigh_status make_key(nigh_placed *pl, uint32_t t, nigh_answer_key *key) {
     const nigh_policy *p = pl->place->policy;
@@ -24,7 +30,7 @@ static nigh_status make_key(nigh_placed *pl, uint32_t t, nigh_answer_key *key) {
     if (status == NIGH_OK) status = nigh_buf_add(&body, p->classes[pl->d.class_idx].name);
     if (status == NIGH_OK)
         *key = nigh_answers_key(&(nigh_answer_parts){ .scope = pl->f->cache,
-            .tenant = nigh_str_of(pl->a->rights->tenant), .user = nigh_str_of(pl->a->user), .feature = pl->f->name,
+            .tenant = nigh_str_of(pl->a->rights->tenant), .user = user_of(pl->a), .feature = pl->f->name,
             .model_sha256 = nigh_buf_str(&model),
             .policy_version = p->version, .request = nigh_buf_str(&body) });
     nigh_buf_release(&model);

@@ -84,6 +84,7 @@ static place_end end_of(nigh_status status, const nigh_refusal *why) {
 place_end place_local_start(nigh_placed *pl, nigh_refusal *why) {
     nigh_answer *a = pl->a;
     a->served = pl->place->served[pl->t];
+    a->who = nigh_sched_owner_of(nigh_str_of(a->rights->tenant), nigh_str_of(a->user));
     if (pl->f && pl->f->cache == NIGH_CACHE_TENANT) a->who.share = a->who.tenant;
     pl->hold = !a->begun && pl->f && (pl->f->escalate & NIGH_ESCALATE_CONFIDENCE) && place_has_next(pl)
                && a->r.task != NIGH_TASK_EMBEDDING;
