@@ -1,4 +1,4 @@
-// main.tsx - the frame: three pages, one switch between the two places, the line of what loads.
+// main.tsx - the frame: four pages, one switch between the two places, the line of what loads.
 import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { goOffline, nodeModels, type Nigh, type Progress } from 'nigh';
@@ -7,9 +7,10 @@ import { Chat } from './chat';
 import { Device } from './device';
 import { Models, size } from './models';
 import { at, chooseModel, chosenModel, chosenPlace, codeOf, key, onProgress, rememberPlace, type Place } from './places';
+import { Placement } from './placement';
 import { Write } from './write';
 
-const PAGES = { write: 'Write', models: 'Models', device: 'Device' } as const;
+const PAGES = { write: 'Write', models: 'Models', device: 'Device', placement: 'Placement' } as const;
 type Page = keyof typeof PAGES;
 const pageNow = (): Page => (location.hash.slice(1) in PAGES ? (location.hash.slice(1) as Page) : 'write');
 
@@ -90,6 +91,7 @@ function App() {
         </div>
         {page === 'models' && <Models />}
         {page === 'device' && <Device />}
+        {page === 'placement' && <Placement />}
       </main>
       <footer><p>Programs ask the same model at <code id="base">{`${location.origin}/v1`}</code>, as OpenAI's clients do.</p></footer>
     </>
