@@ -30,6 +30,7 @@ typedef struct {
     const nigh_rights *rights;              /* of who asks; never NULL */
     char user[128];
     uint32_t taken;                         /* tokens that were taken from the key's minute */
+    bool settled;                           /* and what it came to was counted */
     const nigh_served *served;              /* NULL while another place answers */
     nigh_sched_owner who;                   /* for whom: what it may share with which others */
     const char *model, *model_sha256;       /* what answers; sha256 "": not known */

@@ -85,7 +85,7 @@ bool place_record(nigh_placed *pl, const char *outcome, nigh_err *err) {
     return !pl->place->ledger || nigh_ledger_add(pl->place->ledger, &r, err) == NIGH_OK;
 }
 
-bool nigh_place_note(nigh_place *p, const nigh_answer *a, const char *outcome, const char *rule, nigh_err *err) {
+bool nigh_place_note(nigh_place *p, nigh_answer *a, const char *outcome, const char *rule, nigh_err *err) {
     nigh_record r;
     start_record(&r, a, outcome);
     place_settle(p, a, 0, r.prompt_tokens + r.completion_tokens);

@@ -166,7 +166,7 @@ void place_why_names(unsigned why, char *out, size_t cap);
 /* ---- place_rights.c ---- */
 const nigh_rights *place_rights(const nigh_place *p, const nigh_asked *asked);
 double place_spent_today(nigh_place *p, const nigh_rights *rights, const char *user);
-void place_settle(nigh_place *p, const nigh_answer *a, double usd, uint32_t tokens);
+void place_settle(nigh_place *p, nigh_answer *a, double usd, uint32_t tokens);
 
 /* ---- place_try.c ---- */
 void place_next(nigh_placed *pl);                       /* on the reader's thread */

@@ -18,8 +18,9 @@ double place_spent_today(nigh_place *p, const nigh_rights *rights, const char *u
     return p->limits ? nigh_limits_spent(p->limits, rights, nigh_str_of(user), nigh_os_unix_ms()) : 0;
 }
 
-void place_settle(nigh_place *p, const nigh_answer *a, double usd, uint32_t tokens) {
-    if (!p->limits) return;
+void place_settle(nigh_place *p, nigh_answer *a, double usd, uint32_t tokens) {
+    if (!p->limits || a->settled) return;
+    a->settled = true;
     nigh_limits_settle(p->limits, a->rights, a->taken, tokens, usd, nigh_str_of(a->user), nigh_os_unix_ms());
 }
 

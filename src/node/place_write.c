@@ -70,6 +70,21 @@ static void field_name(nigh_str name, char *out, size_t cap) {
     out[n] = '\0';
 }
 
+/* The older field, which every answer has. In front of a stream from elsewhere the bytes are those so far. */
+static void old_head(nigh_placed *pl, const origin *o, bool whole) {
+    nigh_answer *a = pl->a;
+    char field[512];
+    if (!a->model[0]) return;
+    a->receipt.place = o->tier;
+    a->receipt.model = a->model;
+    a->receipt.model_sha256 = a->model_sha256;
+    a->receipt.bytes_out = bytes_out(pl);
+    a->receipt.ms = nigh_openai_us(a) / 1000;
+    nigh_receipt_header(&a->receipt, whole, field, sizeof field);
+    for (char *c = field; *c; c++) if (*c < ' ' || *c >= 0x7f) *c = '_';
+    nigh_exchange_header(a->x, "nigh-receipt", field);
+}
+
 void place_head(nigh_placed *pl, bool whole) {
     const nigh_policy *p = pl->place->policy;
     origin o = origin_of(pl);
@@ -85,6 +100,7 @@ void place_head(nigh_placed *pl, bool whole) {
     nigh_format(field, sizeof field, "tier=%s;target=%s;region=%s;class=%s;why=%s;degraded=%s;%srid=%s", o.tier, name,
         region, class, why, pl->degraded[0] ? degraded : "0", out, pl->a->receipt.id);
     nigh_exchange_header(pl->a->x, "x-placement", field);
+    old_head(pl, &o, whole);
 }
 
 /* ---- the receipt ---- */
@@ -160,16 +176,6 @@ void place_count(nigh_placed *pl, bool answered) {
     pthread_mutex_unlock(&p->lock);
 }
 
-/* The older field, for an answer that a model of this node made. */
-static void name_model(nigh_answer *a) {
-    char field[256];
-    if (!a->x || !a->served) return;
-    a->receipt.model = a->model;
-    a->receipt.model_sha256 = a->model_sha256;
-    nigh_receipt_header(&a->receipt, true, field, sizeof field);
-    nigh_exchange_header(a->x, "nigh-receipt", field);
-}
-
 void place_answer(nigh_placed *pl) {
     nigh_answer *a = pl->a;
     nigh_err err = { 0 };
@@ -181,10 +187,7 @@ void place_answer(nigh_placed *pl) {
         place_head(pl, true);
         nigh_openai_begin_stream(a);
         for (size_t i = 0; i < a->choice_count && !a->r.echo; i++) nigh_openai_replay(a, i);
-    } else if (!a->begun) {
-        place_head(pl, true);
-        name_model(a);
-    }
+    } else if (!a->begun) place_head(pl, true);
     nigh_openai_end_well(a);
     if (pl->queue_id[0]) place_drained(pl, a->broken ? 503 : 200, "not enough memory");
     place_over(pl);
@@ -198,7 +201,11 @@ void place_error(nigh_placed *pl, int http, const char *code, const char *param,
     if (!pl->rule[0]) nigh_format(pl->rule, sizeof pl->rule, "%s", code ? code : "error");
     nigh_format(rule, sizeof rule, "%s", param ? param : "");   /* it may lie in pl */
     if (!pl->queue_id[0] && !place_record(pl, "error", &err) && !pl->a->begun) { http = 503; code = "ledger"; }
-    if (!pl->a->begun) place_head(pl, true);
+    if (!pl->a->begun) {                /* nobody answered */
+        pl->t = UINT32_MAX;
+        pl->a->model = "";
+        place_head(pl, true);
+    }
     if (pl->queue_id[0]) place_drained(pl, http, text);
     nigh_openai_end_in_error(pl->a, http, code, rule[0] ? rule : NULL, text);
     place_over(pl);

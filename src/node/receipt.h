@@ -8,6 +8,7 @@
 
 typedef struct {
     char id[32];                /* "rcpt-" and 16 hex digits */
+    const char *place;          /* "device", or the tier of another place (place_write.c) */
     const char *model, *model_sha256;
     const char *to;             /* "loopback", "private" or "public": the address of the client */
     uint64_t bytes_out, ms;
