@@ -165,6 +165,10 @@ bench-start: all $B/bench/bench_start  ## from the start of the program to its f
 bench-peers: all $B/bench/bench_limits  ## our speed, llama.cpp's (from npm, for this alone) and the machine's limits
 	@NIGH=$(CURDIR)/$B/nigh NIGH_LIMITS=$(CURDIR)/$B/bench/bench_limits node bench/peers/peers.mjs $(ARGS)
 
+# NIGH_SHORT=1 to see that it works; ARGS="FILE.gguf" for a file of one's own; more in bench/bench_tab.mjs.
+bench-tab: all      ## what the tab is to do, and what is seen: speed beside wllama, waiting, kills, requests (Chromium)
+	@node bench/bench_tab.mjs $(ARGS)
+
 # Of all targets, or of FUZZ="gguf json"; FUZZ_SECONDS each. The instrumented build lies in build-fuzz.
 FUZZ_CC  ?= clang-19
 fuzz:           ## every fuzz target for FUZZ_SECONDS=60 under ASan and UBSan (needs clang-19)
