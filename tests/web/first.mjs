@@ -13,6 +13,7 @@ window.openedMs = performance.now() - begun;
 for await (const piece of nigh.complete('Once upon a time there was', { maxTokens: 4, temperature: 0, priority: 'now' })) {
   window.firstMs ??= performance.now();
 }
+window.firstMs ??= performance.now(); // random weights may write what cannot be shown
 window.afterOpenMs = window.firstMs - begun;`;
 
 /** What a Site needs beside the built files: pages /NAME.html for each model { name: { file, manifest } }. */

@@ -30,7 +30,7 @@ export class Site {
         return void r.end();
       }
     }
-    body = Buffer.from(body);
+    body = Buffer.isBuffer(body) ? body : Buffer.from(body); // a large one is not copied
     const head = { 'content-type': types[path.extname(name)] ?? 'application/octet-stream', 'cache-control': 'no-store' };
     if (this.isolated) Object.assign(head, { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' });
     const range = this.ranges ? /^bytes=(\d+)-(\d+)$/.exec(q.headers.range ?? '') : null;
