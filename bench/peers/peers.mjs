@@ -370,7 +370,8 @@ function plan(files, peers) {
     }
     for (const file of files) if (!mixed(file)) add('tokens', file, 8 * times(file), { ...size(file), ...none, contexts: contexts(file) });
     const light = files.filter(file => !/k_m|q8_0/.test(file));
-    for (const file of light) add('start', file, 8 * times(file), { ...size(file), cold: !SHORT });
+    for (const file of SHORT ? light : files)
+        add('start', file, (light.includes(file) ? 8 : 5) * times(file), { ...size(file), cold: !SHORT && light.includes(file) });
     const busy = files.find(file => /smollm2.*q8_0/.test(file)) ?? files[0];
     if (busy) add('busy', busy, 30, { ...size(busy), tokens: 24 });
     if (SHORT) return jobs;
