@@ -1,7 +1,8 @@
 /* place_request.c - what a request asks for, and what the policy decides of it.
  *
  *     feature    model "feature/NAME"; else the field x-feature; else metadata.feature; else an alias of the policy
- *     class      the most private of the feature's, the field x-data-class, and what was found
+ *     class      the most private of the feature's, the field x-data-class, and (`found` of the policy) what its
+ *                strings hold: personal data or secrets that are known by their form
  *     size       a third of the bytes of its words, in tokens, and max_tokens (512 when it does not say)
  *
  * A name that the policy does not have stands for its default feature, or for an unknown one, which stays here. */
@@ -32,21 +33,47 @@ bool place_feature(const nigh_place *place, const nigh_asked *asked, const nigh_
     return true;
 }
 
-/* Bytes of all strings below v: an upper bound of its words, without recursion. */
-static size_t words_of(const nigh_json *v) {
+typedef struct { size_t bytes; unsigned look, found; } words;  /* look: for these kinds; found: of them */
+
+static void take_words(words *w, nigh_str text) {
+    nigh_found f;
+    w->bytes += text.len;
+    for (size_t from = 0; w->look && nigh_find_next(text, &from, w->look, &f);) {
+        w->found |= 1u << f.kind;
+        w->look &= ~(1u << f.kind);
+    }
+}
+
+/* All strings and numbers below v, without recursion. */
+static void words_of(const nigh_json *v, words *w) {
     const nigh_json *stack[NIGH_JSON_DEPTH_MAX];
-    size_t bytes = 0, depth = 0;
+    size_t depth = 0;
     for (const nigh_json *at = v; at;) {
-        if (at->type == NIGH_JSON_STRING || at->type == NIGH_JSON_NUMBER) bytes += at->text.len;
+        if (at->type == NIGH_JSON_STRING || at->type == NIGH_JSON_NUMBER) take_words(w, at->text);
         if (at->first && depth < NIGH_JSON_DEPTH_MAX) { stack[depth++] = at; at = at->first; continue; }
         while (depth && !at->next) at = stack[--depth];
         at = depth ? at->next : NULL;
     }
-    return bytes;
+}
+
+/* The class of what stands in a request, by the policy's `found`. */
+static uint32_t found_class(const nigh_policy *p, const nigh_request *r) {
+    unsigned pii = nigh_find_kinds(NIGH_REDACT_PII), secrets = nigh_find_kinds(NIGH_REDACT_SECRETS);
+    uint32_t of_pii = p->found_pii_idx, of_secrets = p->found_secrets_idx;
+    words w = { .look = (of_pii < p->class_count ? pii : 0) | (of_secrets < p->class_count ? secrets : 0) };
+    if (!w.look) return UINT32_MAX;
+    words_of(r->content, &w);
+    words_of(r->tools, &w);
+    uint32_t a = w.found & pii ? of_pii : UINT32_MAX, b = w.found & secrets ? of_secrets : UINT32_MAX;
+    if (a == UINT32_MAX || b == UINT32_MAX) return a == UINT32_MAX ? b : a;
+    return p->classes[a].level > p->classes[b].level ? a : b;
 }
 
 uint32_t place_tokens(const nigh_request *r) {
-    return (uint32_t)((words_of(r->content) + words_of(r->tools)) / BYTES_A_TOKEN) + 1;
+    words w = { 0 };
+    words_of(r->content, &w);
+    words_of(r->tools, &w);
+    return (uint32_t)(w.bytes / BYTES_A_TOKEN) + 1;
 }
 
 bool place_read(const nigh_place *p, const nigh_asked *asked, const nigh_request *r, nigh_place_request *out,
@@ -54,7 +81,7 @@ bool place_read(const nigh_place *p, const nigh_asked *asked, const nigh_request
     nigh_str class = nigh_str_of(asked ? asked->data_class : "");
     if (!place_feature(p, asked, r, name)) return false;
     *out = (nigh_place_request){ .feature_idx = nigh_policy_feature(p->policy, *name), .data_class_idx = UINT32_MAX,
-        .found_class_idx = UINT32_MAX, .needs = r->needs };
+        .found_class_idx = found_class(p->policy, r), .needs = r->needs };
     out->prompt_tokens = place_tokens(r);
     out->max_tokens = r->max_tokens ? (uint32_t)r->max_tokens : ANSWER_TOKENS;
     if (class.len) {                    /* a class that nobody declared counts as the most private one */

@@ -642,6 +642,20 @@ static nigh_status read_aliases(reader *r, const nigh_json *section) {
     return NIGH_OK;
 }
 
+static nigh_status class_named(reader *r, const nigh_json *at, nigh_str name, uint32_t *idx) {
+    *idx = name.len ? nigh_policy_class(r->p, name) : UINT32_MAX;
+    return name.len && *idx == UINT32_MAX ? bad(r, at, "names a class that this file does not have") : NIGH_OK;
+}
+
+static nigh_status read_found(reader *r, const nigh_json *v) {
+    typedef struct { nigh_str pii, secrets; } draft;
+    static const field fields[] = { FIELD(draft, pii, F_TEXT, false, 0), FIELD(draft, secrets, F_TEXT, false, 0) };
+    draft d = { 0 };
+    if (v) NIGH_TRY(read_object(r, v, fields, NIGH_COUNT(fields), &d));
+    NIGH_TRY(class_named(r, v, d.pii, &r->p->found_pii_idx));
+    return class_named(r, v, d.secrets, &r->p->found_secrets_idx);
+}
+
 /* ---- the file ---- */
 
 /* One bit a target for every rule that does not depend on a request or on the device. */
@@ -677,7 +691,7 @@ typedef struct {
     nigh_str default_feature;
     uint32_t grace;
     bool signed_models;
-    const nigh_json *classes, *regions, *zones, *targets, *features, *evals, *device_groups, *aliases;
+    const nigh_json *classes, *regions, *zones, *targets, *features, *evals, *device_groups, *aliases, *found;
 } file_draft;
 
 static nigh_status read_head(reader *r, const file_draft *d) {
@@ -702,12 +716,14 @@ static nigh_status read_file(reader *r, const nigh_json *root) {
         FIELD(file_draft, regions, F_NODE, false, 0),      FIELD(file_draft, zones, F_NODE, false, 0),
         FIELD(file_draft, targets, F_NODE, true, 0),       FIELD(file_draft, features, F_NODE, true, 0),
         FIELD(file_draft, evals, F_NODE, false, 0),        FIELD(file_draft, device_groups, F_NODE, false, 0),
-        FIELD(file_draft, aliases, F_NODE, false, 0),      { "$schema", F_NODE, false, offsetof(file_draft, schema), 0 }
+        FIELD(file_draft, aliases, F_NODE, false, 0),      FIELD(file_draft, found, F_NODE, false, 0),
+        { "$schema", F_NODE, false, offsetof(file_draft, schema), 0 }
     };
     file_draft d = { 0 };
     NIGH_TRY(read_object(r, root, fields, NIGH_COUNT(fields), &d));
     NIGH_TRY(read_head(r, &d));
     NIGH_TRY(read_classes(r, d.classes));
+    NIGH_TRY(read_found(r, d.found));
     NIGH_TRY(read_regions(r, d.regions));
     NIGH_TRY(read_zones(r, d.zones));
     NIGH_TRY(read_targets(r, d.targets));

@@ -137,6 +137,9 @@ typedef struct {
     size_t class_count, region_count, zone_count, target_count, feature_count, eval_count, group_count, alias_count,
         country_count;
     uint32_t top_class_idx;         /* the most private one */
+    /* Of a request in which personal data, or secrets, are found by their form; UINT32_MAX: finding them changes
+     * nothing. */
+    uint32_t found_pii_idx, found_secrets_idx;
     /* masks, made by nigh_policy_parse */
     uint64_t tier[NIGH_TIERS], crosses[NIGH_CLASSES_MAX], redacted[NIGH_CLASSES_MAX], training[NIGH_CLASSES_MAX],
         unsigned_models;

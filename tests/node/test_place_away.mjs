@@ -76,6 +76,7 @@ async function setUp() {
       personal: { level: 2, may_cross: ['device', 'edge', 'cloud:redacted'], redact: ['pii', 'secrets'] },
       secret: { level: 3, may_cross: ['device'] },
     },
+    found: { secrets: 'secret', pii: 'personal' },
     zones: { berlin: { region: 'DE' } },
     targets,
     evals: { e: { 'cuts-home': 0.9, tiny: 0.1 } },
@@ -144,13 +145,13 @@ up('a provider answers in each of the three formats, whole and streamed', async 
 });
 
 up('private data leaves as placeholders and comes back as itself', async () => {
-  const text = 'Write to anna.schmidt@web.de, card 4111 1111 1111 1111, key sk-proj-abcdefghijklmnopqrstuvwxyz123456.';
+  const text = 'Write to anna.schmidt@web.de, card 4111 1111 1111 1111, IBAN DE89 3704 0044 0532 0130 00.';
   for (const f of ['personal', 'personal-claude', 'personal-responses'])
     for (const give of [ask, stream]) {
       provider.clear();
       const r = await give(f, { messages: user(text), user: 'anna.schmidt@web.de', metadata: { mail: 'anna.schmidt@web.de' } });
       const got = provider.seen()[0].body;
-      check(!/anna|4111|sk-proj/.test(got) && /<EMAIL_1_\w{4}>/.test(got), got);
+      check(!/anna|4111|3704/.test(got) && /<EMAIL_1_\w{4}>/.test(got), got);
       equal(give === ask ? r.choices[0].message.content : r.text, text, `${f}`);
       equal((give === ask ? r.nigh_receipt : r.receipt).redacted, 3);
     }
@@ -257,6 +258,16 @@ up('what may not leave does not', async () => {
   equal((await ask('edge-secret')).status, 403);
   equal((await ask('cloud', {}, { 'x-data-class': 'nobody-knows' })).status, 403);
   equal(provider.seen().length, 0);
+});
+
+up('what is found in a request raises its class', async () => {
+  provider.clear();
+  const pii = await ask('cloud', { messages: user('Write to anna.schmidt@web.de') });
+  equal([pii.status, pii.placement.class, pii.nigh_receipt.redacted], [200, 'personal', 1]);
+  check(!provider.seen()[0].body.includes('anna'), provider.seen()[0].body);
+  const secret = await ask('cloud', { messages: user('key sk-proj-abcdefghijklmnopqrstuvwxyz123456') });
+  equal([secret.status, secret.placement.class, secret.error.code], [403, 'secret', 'policy_no_target']);
+  equal((await ask('cloud')).placement.class, 'public');
 });
 
 up('kept answers: a repeat, a stale one without a line, and never for another user', async () => {

@@ -80,6 +80,10 @@ static void test_refusals(void) {
           "\"targets\":{},\"features\":{}}", "has the level of another class" },
         { "{\"version\":1,\"classes\":{\"a\":{\"level\":1,\"may_cross\":[\"cloud:redacted\"]}},\"targets\":{},"
           "\"features\":{}}", "redact names nothing" },
+        { "{\"version\":1,\"classes\":{\"a\":{\"level\":1,\"may_cross\":[]}},\"found\":{\"pii\":\"b\"},\"targets\":{},"
+          "\"features\":{}}", "found: names a class that this file does not have" },
+        { "{\"version\":1,\"classes\":{\"a\":{\"level\":1,\"may_cross\":[]}},\"found\":{\"names\":\"a\"},"
+          "\"targets\":{},\"features\":{}}", "names: this key is not known" },
         { "{\"version\":1,\"valid_until\":\"tomorrow\",\"classes\":{},\"targets\":{},\"features\":{}}",
           "must be a time" },
     };
