@@ -61,7 +61,8 @@ async function ask<T>(path: string, body?: unknown, more: Record<string, string>
 
 export const placement = (): Promise<Placement> => ask('/nigh/placement');
 export const offline = (cut: boolean): Promise<unknown> => ask('/nigh/offline', { offline: cut });
-export const ledger = (feature: string, limit: number): Promise<Ledger> => ask(`/nigh/ledger?limit=${limit}${feature ? `&feature=${encodeURIComponent(feature)}` : ''}`);
+export const ledger = (feature: string, limit: number): Promise<Ledger> =>
+  ask(`/nigh/ledger?${new URLSearchParams({ limit: String(limit), ...(feature && { feature }) })}`);
 export const where = (id: string): Promise<Where> => ask(`/nigh/where/${encodeURIComponent(id)}`);
 export const decide = (feature: string, of: string, text: string): Promise<Decision> => ask('/v1/placement/explain',
   { model: `feature/${feature}`, messages: [{ role: 'user', content: text || '?' }] }, of ? { 'x-data-class': of } : {});
