@@ -91,6 +91,23 @@ up('a keystroke overtakes a summary', async () => {
   equal(got.ends, ['now', 'normal']);
 });
 
+up('where no seat is free, what is more urgent takes one, and who lost it writes the same text', async () => {
+  const got = await page.evaluate(async () => {
+    const o = { maxTokens: 200, seed: 4, temperature: 0.8 }, prompts = ['Once upon a time', 'The king', 'A little dog'], ends = [];
+    const alone = [];
+    for (const p of prompts) alone.push((await tab.complete(p, o)).text);
+    const idle = prompts.map((p) => tab.complete(p, { ...o, priority: 'idle' }));
+    const all = Promise.all(idle.map((a) => a.then((c) => { ends.push('idle'); return c.text; })));
+    await new Promise((d) => setTimeout(d, 60));         // some have begun, and none can be through
+    for (const priority of ['normal', 'now', 'normal'])
+      await Promise.all(['She said', 'A house', 'The sea'].map((p) => tab.complete(p, { maxTokens: 6, temperature: 0, priority })));
+    ends.push('urgent');
+    return { ends, alone, texts: await all };
+  });
+  equal(got.ends, ['urgent', 'idle', 'idle', 'idle']);
+  equal(got.texts, got.alone);
+});
+
 up('errors have their place in the table, the same in both places', async () => {
   const got = await page.evaluate(async () => {
     const code = async (f) => {

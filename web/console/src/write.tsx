@@ -199,7 +199,10 @@ export function Write({ place, onModel, refresh }: { place: Place; onModel: (n: 
           <output for="seed" id="seed-value">{seed === '' ? 'a new one each time' : 'same seed, same text'}</output>
         </div>
       </fieldset>
-      <p id="hint" class="hint">Type a beginning, then press Ctrl and Enter. The coloured part is the model's; you can edit all of it.</p>
+      <p id="hint" class="hint">
+        Type a beginning, then press <span class="keys">Ctrl and Enter</span><span class="touch">Continue</span>. The coloured part is the
+        model's; you can edit all of it.
+      </p>
     </form>
   );
 }

@@ -106,13 +106,19 @@ export async function probe(o: { fresh?: boolean; files?: string } = {}): Promis
 
 const mb = (bytes: number): string => `${Math.round(bytes / 1e6)} MB`;
 
+// What a token costs beside its weights: attention, the choice, the messages. As seen with models of 5 and 91 MB.
+const TOKEN_S = 0.0006;
+/** What opening takes: the packed weights, one conversation, a few pieces of the file. */
+export const memoryFor = (bytes: number): number => bytes * 1.05 + (24 << 20);
+
 /** Will a model run well here? In words, with what the words stand on. */
 export function explain(p: DeviceProbe, model: Pick<About, 'name'> & { bytes: number }): Verdict {
-  const speed = model.bytes > 0 ? p.bytesPerSecond / model.bytes : 0, need = model.bytes * 2;
+  const need = memoryFor(model.bytes);
+  const speed = model.bytes > 0 && p.bytesPerSecond > 0 ? 1 / (model.bytes / p.bytesPerSecond + TOKEN_S) : 0;
   const no = (text: string): Verdict => ({ grade: 'not', tokensPerSecond: 0, text: `${model.name} will not run here: ${text}.` });
   if (!p.simd) return no('this browser has no SIMD in WebAssembly');
-  if (need > 2 ** 32 - 2 ** 20) return no(`it needs ${mb(need)} while it is opened, and a tab has 4,295 MB at most`);
-  if (p.memoryGiB && need > p.memoryGiB * 2 ** 30 * 0.6) return no(`it needs ${mb(need)} while it is opened, and this device has ${p.memoryGiB} GiB`);
+  if (need > 2 ** 32 - 2 ** 20) return no(`it needs ${mb(need)}, and a tab has 4,295 MB at most`);
+  if (p.memoryGiB && need > p.memoryGiB * 2 ** 30 * 0.6) return no(`it needs ${mb(need)}, and this device has ${p.memoryGiB} GiB`);
   if (!p.bytesPerSecond) return { grade: 'slowly', tokensPerSecond: 0, text: `${model.name}: nothing could be measured here.` };
   const about = `about ${speed < 10 ? speed.toFixed(1) : Math.round(speed)} tokens/s on one thread`;
   const room = p.storage.available && p.storage.quotaBytes - p.storage.usedBytes < model.bytes

@@ -37,9 +37,9 @@ export class Store {
     if (!globalThis.isSecureContext || !navigator.storage?.getDirectory) return null;
     try {
       const root = await (await navigator.storage.getDirectory()).getDirectoryHandle('nigh', { create: true });
-      const models = (await root.getDirectoryHandle('models', { create: true })) as Folder;
-      const chunks = (await root.getDirectoryHandle('chunks', { create: true })) as Folder;
-      return new Store(models, chunks, encrypt ? await storageKey() : null);
+      const folder = (name: string): Promise<Folder> => root.getDirectoryHandle(name, { create: true }) as Promise<Folder>;
+      const [models, chunks, key] = await Promise.all([folder('models'), folder('chunks'), encrypt ? storageKey() : null]);
+      return new Store(models, chunks, key);
     } catch (e) {
       if (encrypt) throw asError(e);
       return null; // a private window of some browsers, or storage that is switched off

@@ -4,6 +4,7 @@ import { Engine, runThread, type ThreadMessage } from './engine.js';
 import { Chunks, getManifest, type Source } from './fetcher.js';
 import type { Manifest } from './manifest.js';
 import { unit } from './node.js';
+import { memoryFor } from './probe.js';
 import { Queue, type Job } from './queue.js';
 import { NighError, asError } from './status.js';
 import { Store } from './store.js';
@@ -48,9 +49,6 @@ function progress(model: string): (p: Omit<Progress, 'model'>) => void {
 
 const THREADS_FROM = 16 << 20; // bytes of a model whose products are long enough to be split
 
-/** What a model takes, before its head says it exactly: packed weights, scratch, a conversation. */
-const wanted = (bytes: number): number => bytes * 1.05 + (24 << 20);
-
 /** Chunk by chunk from disk or line into the engine, which packs each while the next are on their way. */
 async function fill(engine: Engine, m: Manifest, chunks: Chunks, checked: boolean): Promise<void> {
   const loading = engine.loading(m.bytes);
@@ -71,9 +69,9 @@ async function fill(engine: Engine, m: Manifest, chunks: Chunks, checked: boolea
 
 async function openModel(engine: Engine, m: Manifest, source: Source): Promise<About> {
   const { store } = source, tell = (source.progress = progress(m.name)), isChecked = store?.isChecked(m);
-  if (wanted(m.bytes) > 2 ** 32 - 2 ** 20) throw new NighError('ENOMEM', `${m.name} is too large for a tab`);
+  if (memoryFor(m.bytes) > 2 ** 32 - 2 ** 20) throw new NighError('ENOMEM', `${m.name} is too large for a tab`);
   if (m.bytes >= THREADS_FROM) engine.startThreads(init!.threads, self.location.href);
-  engine.room(wanted(m.bytes)); // asked for before anything is fetched
+  engine.room(memoryFor(m.bytes)); // asked for before anything is fetched
   const chunks = new Chunks(m, source, engine), checked = (await isChecked) ?? false;
   try {
     await fill(engine, m, chunks, checked);
