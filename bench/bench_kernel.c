@@ -121,6 +121,7 @@ typedef struct { const nigh_kernels *k; nigh_attn a; float *part, *state; size_t
 
 static void attend_once(attend_job *j) {
     memset(j->state, 0, 2 * nigh_attn_padded(j->a.count) * sizeof *j->state);
+    j->k->round_queries(&j->a);
     for (size_t b = 0; b < j->blocks; b++) {
         j->k->attend(&j->a, b, j->part);
         j->k->fold(&j->a, j->part, j->state);
@@ -151,7 +152,8 @@ static void bench_attend(const nigh_kernels *k, nigh_type type, size_t tokens, s
     }
     j.a = (nigh_attn){ .count = count, .head_dim = DIM, .q = qs, .out = outs, .begin = begin, .end = end, .type = type,
                        .blocks = cache, .block_stride = stride,
-                       .scratch = nigh_alloc(nigh_attn_scratch(count, DIM), 4) };
+                       .scratch = nigh_alloc(nigh_attn_scratch(count, DIM), 4),
+                       .rounded = nigh_alloc(nigh_attn_rounded(count, DIM), 4) };
     double best = 1e9;
     for (int i = 0; i < 7; i++) {
         double start = now();
@@ -161,12 +163,13 @@ static void bench_attend(const nigh_kernels *k, nigh_type type, size_t tokens, s
     }
     printf("attend,%zu tokens %zu keys %s,%s,1,%.1f,Gop/s,\n", tokens, keys, nigh_type_name(type), k->name,
            work / best);
-    void *all[] = { cache, q, out, (void *)qs, (void *)outs, begin, end, j.part, j.state, j.a.scratch };
+    void *all[] = { cache, q, out, (void *)qs, (void *)outs, begin, end, j.part, j.state, j.a.scratch,
+                    j.a.rounded };
     for (size_t i = 0; i < NIGH_COUNT(all); i++) nigh_free(all[i]);
 }
 
 static void bench_attends(const nigh_kernels *k) {
-    static const nigh_type types[] = { NIGH_TYPE_F32, NIGH_TYPE_F16, NIGH_TYPE_Q8_0 };
+    static const nigh_type types[] = { NIGH_TYPE_F32, NIGH_TYPE_F16, NIGH_TYPE_I16, NIGH_TYPE_Q8_0 };
     for (size_t i = 0; i < NIGH_COUNT(types); i++) {
         bench_attend(k, types[i], 1, 512);
         bench_attend(k, types[i], 21, 512);

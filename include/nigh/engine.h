@@ -79,9 +79,10 @@ NIGH_API NIGH_CHECK nigh_status nigh_loading_end(nigh_model **out, nigh_loading 
 NIGH_API void nigh_loading_free(nigh_loading *l);   /* gives up; accepts NULL */
 
 /* ---- session ---- */
-/* How keys and values are kept: F16 (half to even, at most 65,504), half of F32; Q8_0 (int8, one scale for 32 values),
- * about half of F16, for heads of a multiple of 32 values; F32 as they are computed. */
-typedef enum { NIGH_CACHE_F16 = 0, NIGH_CACHE_F32 = 1, NIGH_CACHE_Q8_0 = 2 } nigh_cache;
+/* How keys and values are kept: F16 (half to even, at most 65,504), half of F32; F32 as they are computed. For heads
+ * of a multiple of 32 values also as integers that are multiplied as integers, one scale for 32 of them: Q8_0 (int8),
+ * about half of F16, and I16 (int16, 14 bits of it), a sixteenth more than F16. */
+typedef enum { NIGH_CACHE_F16 = 0, NIGH_CACHE_F32 = 1, NIGH_CACHE_Q8_0 = 2, NIGH_CACHE_I16 = 3 } nigh_cache;
 typedef struct {
     uint32_t context_tokens;    /* 0: the model's own limit */
     nigh_cache cache;

@@ -109,11 +109,12 @@ uint32_t nigh_cli_context(const nigh_cli_model *m, int64_t wanted) {
 
 nigh_status nigh_cli_cache(const char *word, nigh_cache *out, nigh_err *err) {
     static const struct { const char *word; nigh_cache cache; } caches[] = {
-        { "f16", NIGH_CACHE_F16 }, { "q8_0", NIGH_CACHE_Q8_0 }, { "f32", NIGH_CACHE_F32 } };
+        { "f16", NIGH_CACHE_F16 }, { "i16", NIGH_CACHE_I16 }, { "q8_0", NIGH_CACHE_Q8_0 },
+        { "f32", NIGH_CACHE_F32 } };
     *out = NIGH_CACHE_F16;
     for (size_t i = 0; word && i < NIGH_COUNT(caches); i++)
         if (!strcmp(word, caches[i].word)) { *out = caches[i].cache; return NIGH_OK; }
-    return word ? nigh_failf(err, NIGH_EINVAL, 0, "--cache is f16, q8_0 or f32, not '%.40s'", word) : NIGH_OK;
+    return word ? nigh_failf(err, NIGH_EINVAL, 0, "--cache is f16, i16, q8_0 or f32, not '%.40s'", word) : NIGH_OK;
 }
 
 nigh_status nigh_cli_model_begin(nigh_cli_model *m, uint32_t context, uint32_t batch, nigh_err *err) {

@@ -137,8 +137,15 @@ static void find_tile(tile *t, const attend_job *j, size_t n) {
     fill_tile(t, j, s, s->first + (uint32_t)first, tokens, (uint32_t)(n % heads));
 }
 
-static void begin_tile(const tile *t, float *state) {
+/* A state, and behind it the rounded queries. */
+static size_t state_floats(size_t queries, size_t dims) {
+    return 2 * nigh_attn_padded(queries) + nigh_attn_rounded(queries, dims);
+}
+
+static void begin_tile(const nigh_kernels *k, tile *t, float *state) {
     size_t padded = nigh_attn_padded(t->a.count);
+    t->a.rounded = state + 2 * padded;
+    k->round_queries(&t->a);
     for (size_t i = 0; i < padded; i++) state[i] = -__builtin_inff();
     memset(state + padded, 0, padded * sizeof *state);
     for (size_t i = 0; i < t->a.count; i++) memset(t->out[i], 0, t->a.head_dim * sizeof(float));
@@ -161,7 +168,7 @@ static void attend_tiles(void *ud, size_t worker, size_t begin, size_t end) {
         float *part = scratch + nigh_attn_scratch(t.a.count, t.a.head_dim),
               *state = part + nigh_attn_part(t.a.count, t.a.head_dim);
         t.a.scratch = scratch;
-        begin_tile(&t, state);
+        begin_tile(k, &t, state);
         for (size_t b = t.first_block; b < t.last_block; b++) {
             t.a.next = b + 1 < t.last_block ? t.a.blocks + (b + 1) * t.a.block_stride : NULL;
             k->attend(&t.a, b, part);
@@ -241,11 +248,11 @@ static void attend_split(const attend_job *j, size_t tiles) {
         first = nigh_min(first, t->first_block);
         last = nigh_max(last, t->last_block);
         s.part_floats = nigh_max(s.part_floats, nigh_attn_part(t->a.count, t->a.head_dim));
-        s.state_floats = nigh_max(s.state_floats, 2 * nigh_attn_padded(t->a.count));
+        s.state_floats = nigh_max(s.state_floats, state_floats(t->a.count, t->a.head_dim));
     }
     s.states = j->g->parts + tiles * TILE_FLOATS;
     s.parts = s.states + tiles * s.state_floats;
-    for (size_t n = 0; n < tiles; n++) begin_tile(&s.tiles[n], state_of(&s, n));
+    for (size_t n = 0; n < tiles; n++) begin_tile(j->g->k, &s.tiles[n], state_of(&s, n));
     size_t room = (size_t)(j->g->parts + NIGH_GRAPH_PARTS_FLOATS - s.parts) / (tiles * s.part_floats);
     for (s.first_block = first; s.first_block < last; s.first_block += s.blocks) {
         s.blocks = nigh_min(room, last - s.first_block);
@@ -262,7 +269,8 @@ typedef struct { size_t tiles, tile_tokens, work; bool split; } attend_plan;
 static attend_plan plan_of(const nigh_graph *g) {
     size_t heads = g->m->h.kv_heads, group = g->m->h.heads / heads, threads = nigh_pool_size(g->pool), keys = 0;
     size_t queries = nigh_max(group, TILE_QUERIES);
-    size_t floats = TILE_FLOATS + nigh_attn_part(queries, g->m->h.head_dim) + 2 * nigh_attn_padded(queries);
+    size_t dims = g->m->h.head_dim;
+    size_t floats = TILE_FLOATS + nigh_attn_part(queries, dims) + state_floats(queries, dims);
     attend_plan p = { .tile_tokens = nigh_max(1, TILE_QUERIES / group) };
     for (size_t i = 0; i < g->span_count; i++) {
         const nigh_span *s = &g->spans[i];
@@ -305,6 +313,6 @@ void nigh_graph_attend(nigh_graph *g, uint32_t layer_idx, uint32_t window) {
 
 size_t nigh_graph_scratch_floats(const nigh_model *m) {
     size_t queries = nigh_max(m->h.heads / m->h.kv_heads, TILE_QUERIES), dims = m->h.head_dim;
-    size_t floats = nigh_attn_scratch(queries, dims) + nigh_attn_part(queries, dims) + 2 * nigh_attn_padded(queries);
+    size_t floats = nigh_attn_scratch(queries, dims) + nigh_attn_part(queries, dims) + state_floats(queries, dims);
     return nigh_round_up(floats, 1024);
 }

@@ -5,7 +5,9 @@
 #include "kernel/kv.h"
 
 static nigh_type type_of(nigh_cache cache) {
-    return cache == NIGH_CACHE_F32 ? NIGH_TYPE_F32 : cache == NIGH_CACHE_Q8_0 ? NIGH_TYPE_Q8_0 : NIGH_TYPE_F16;
+    static const nigh_type types[] = { [NIGH_CACHE_F16] = NIGH_TYPE_F16, [NIGH_CACHE_F32] = NIGH_TYPE_F32,
+                                       [NIGH_CACHE_Q8_0] = NIGH_TYPE_Q8_0, [NIGH_CACHE_I16] = NIGH_TYPE_I16 };
+    return types[cache];
 }
 
 static size_t cache_layers(const nigh_model *m) { return m->arch->flags & NIGH_ARCH_ENCODER ? 1 : m->h.layers; }
@@ -54,10 +56,10 @@ nigh_status nigh_session_new_as(nigh_session **out, const nigh_model *m, nigh_se
         return nigh_failf(err, NIGH_ERANGE, 0,
                           "a context of %u tokens is more than the %u that this model was made for", o.context_tokens,
                           m->h.context);
-    if (o.cache == NIGH_CACHE_Q8_0 && m->h.head_dim % NIGH_KV_SPAN)
+    if (nigh_kv_is_int(type_of(o.cache)) && m->h.head_dim % NIGH_KV_SPAN)
         return nigh_failf(err, NIGH_ENOSUP, 0,
-                          "a q8_0 cache needs heads of a multiple of 32 values, but this model's have %u; take f16",
-                          m->h.head_dim);
+                          "a cache of %s needs heads of a multiple of 32 values, but this model's have %u; take f16",
+                          o.cache == NIGH_CACHE_I16 ? "i16" : "q8_0", m->h.head_dim);
     return nigh_session_make(out, m, o.context_tokens ? o.context_tokens : m->h.context, type_of(o.cache), err);
 }
 

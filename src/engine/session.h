@@ -17,7 +17,7 @@ struct nigh_session {
     uint32_t limit, count;
     uint32_t cache_layers;          /* 1 for encoders: a layer's cache is dead when the next begins */
     int32_t *tokens;                /* [limit] */
-    nigh_type type;                 /* of the cache: F16, F32, Q8_0 */
+    nigh_type type;                 /* of the cache: F16, F32, Q8_0, I16 */
     uint8_t *cache;
     size_t cache_bytes, block_bytes, head_bytes;
     bool in_batch;                  /* guards against standing in a batch twice */

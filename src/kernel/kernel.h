@@ -73,6 +73,13 @@ static inline size_t nigh_acts_at(const nigh_acts *a, size_t token, size_t b) {
  *   part    score = sum over d in rising order, capped, minus its distance; top = the largest score of the seen keys
  *           (exact); weight = nigh_weightf(score - top), sums in 16 partials by key mod 16; row = sum of weight * value
  *           over the seen keys in rising order
+ *   ints    over a cache of integers products are exact integers; top is 8,191 for I16 and 32,767 for Q8_0
+ *           query: rounded as kv.h says, 32 values share a scale, up to top
+ *           score = sum over spans of 32 in rising order of (float)isum * (scale of the key * scale of the query)
+ *           row, for each span: most = the largest scale of the values of the seen keys; ratio of a key = its scale *
+ *           (top / most), 0 when most is below 2^-100; its integer = round-half-even(weight * ratio), 0 for what is not
+ *           seen; row = ((float)isum of keys 0..31 + (float)isum of keys 32..63) * (most * (1 / top) + 0 * the sum of
+ *           the seen scales in 16 partials): a scale that is NaN makes the row NaN
  *   fold    new top = the larger; keep = nigh_weightf(old top - new top);
  *           add = nigh_weightf(top of the part - new top);
  *           sum = sum * keep + sum of the part * add; out = out * keep + row * add
@@ -86,11 +93,13 @@ typedef struct {
     const uint32_t *pos;            /* [count]: the query's own position (for alibi)                 */
     const float *slope;             /* [count] alibi slope: score -= slope * |pos - key|; or NULL    */
     float softcap;                  /* 0: none; else score = c * tanh(score / c), before alibi       */
-    nigh_type type;                 /* of the cache: F32, F16 or Q8_0                                */
+    nigh_type type;                 /* of the cache: F32, F16, I16 or Q8_0                           */
     const uint8_t *blocks;          /* block 0 of this head, 64-byte aligned                         */
     size_t block_stride;            /* bytes from one block to the next, a multiple of 64            */
     const uint8_t *next;            /* the block that will be read after this one; NULL: not known   */
     float *scratch;                 /* nigh_attn_scratch(count, head_dim) floats, 64-byte aligned    */
+    float *rounded;                 /* nigh_attn_rounded(count, head_dim) floats: the queries as     */
+                                    /* integers, for a cache of integers                             */
 } nigh_attn;
 
 /* A part: tops, sums (each padded to 16; sum 0: nothing seen), then the rows [count][head_dim]. A state: tops, sums. */
@@ -99,8 +108,21 @@ static inline size_t nigh_attn_part(size_t count, size_t head_dim) {
     return nigh_round_up(2 * nigh_attn_padded(count) + count * head_dim, 16);
 }
 static inline size_t nigh_attn_scratch(size_t count, size_t head_dim) {
-    return NIGH_KV_BLOCK * (2 * head_dim + nigh_attn_padded(count));
+    size_t spans = head_dim / NIGH_KV_SPAN, padded = nigh_attn_padded(count);
+    return nigh_round_up(NIGH_KV_BLOCK * (2 * head_dim + padded + spans) + (padded + 1) * spans, 16);
 }
+/* Integers int16 [count][head_dim], then their scales [count][head_dim / 32]. */
+static inline size_t nigh_attn_rounded(size_t count, size_t head_dim) {
+    return nigh_round_up(count * head_dim / 2 + count * (head_dim / NIGH_KV_SPAN) + 1, 16);
+}
+static inline int16_t *nigh_attn_ints(const nigh_attn *a, size_t i) {
+    return (int16_t *)(void *)a->rounded + i * a->head_dim;
+}
+static inline float *nigh_attn_scales(const nigh_attn *a, size_t i) {
+    return a->rounded + a->count * a->head_dim / 2 + i * (a->head_dim / NIGH_KV_SPAN);
+}
+/* The largest integer of queries and weights: no sum of 32 products leaves 31 bits. */
+static inline float nigh_attn_top(nigh_type type) { return type == NIGH_TYPE_Q8_0 ? 32767.0f : 8191.0f; }
 
 typedef struct nigh_kernels {
     const char *name;               /* a word of nigh_cpu_parse                                      */
@@ -137,6 +159,8 @@ typedef struct nigh_kernels {
     /* Rotates the first 2 * half values of one head. cos, sin: [half].
      * adjacent: pairs (2i, 2i+1) (llama); else (i, i + half) (all others). */
     void (*rope)(float *x, const float *cos, const float *sin, size_t half, bool adjacent);
+    /* Fills a->rounded for a cache of integers (does nothing for others): once, before the first block. */
+    void (*round_queries)(const nigh_attn *a);
     /* The part of one block; what the rows of queries that see nothing of it hold does not matter. */
     void (*attend)(const nigh_attn *a, size_t block, float *part);
     /* Folds a part into out and the state [2][padded count]; before the first block: tops -infinity, sums 0, out 0. */

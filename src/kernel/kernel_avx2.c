@@ -38,10 +38,6 @@ static inline __m256 bf16_to_floats(const uint8_t *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 static inline v16 v16_load_bf16(const uint8_t *p) { return (v16){ bf16_to_floats(p), bf16_to_floats(p + 16) }; }
-static inline __m256 i8_to_floats(const uint8_t *p) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
-}
-static inline v16 v16_load_i8(const uint8_t *p) { return (v16){ i8_to_floats(p), i8_to_floats(p + 8) }; }
 static inline v16 v16_sub(v16 x, v16 y) { return (v16){ _mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b) }; }
 static inline v16 v16_max(v16 x, v16 y) { return (v16){ _mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b) }; }
 static inline __m256 raise(__m256 p, __m256 n) {
@@ -62,7 +58,23 @@ static inline float v16_sum(v16 v) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
-enum { LANES_TOKENS = 4, LANES_KEYS = 1, LANES_VALUES = 1, LANES_WIDE = 4, LANES_DIRECT = 4, LANES_FETCH = 2 };
+typedef struct { __m256i a, b; } v16p, v16i;
+
+static inline __m256i load_256(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+static inline __m256i bytes_as_words(const uint8_t *p) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline v16p v16p_load(const uint8_t *p) { return (v16p){ load_256(p), load_256(p + 32) }; }
+static inline v16p v16p_load_i8(const uint8_t *p) { return (v16p){ bytes_as_words(p), bytes_as_words(p + 16) }; }
+static inline v16p v16p_set1(int32_t pair) { return (v16p){ _mm256_set1_epi32(pair), _mm256_set1_epi32(pair) }; }
+static inline v16i v16i_zero(void) { return (v16i){ _mm256_setzero_si256(), _mm256_setzero_si256() }; }
+static inline v16i v16i_dot(v16i s, v16p x, v16p y) {
+    return (v16i){ _mm256_add_epi32(s.a, _mm256_madd_epi16(x.a, y.a)),
+                   _mm256_add_epi32(s.b, _mm256_madd_epi16(x.b, y.b)) };
+}
+static inline v16 v16_of(v16i v) { return (v16){ _mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b) }; }
+
+enum { LANES_TOKENS = 4, LANES_KEYS = 1, LANES_VALUES = 1, LANES_DIRECT = 4, LANES_FETCH = 2 };
 #define LANES_QUERIES 4
 #include "kernel/kernel_lanes.h"
 

@@ -37,9 +37,6 @@ static inline v16 v16_load_bf16(const void *p) {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
-static inline v16 v16_load_i8(const void *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
-}
 static inline v16 v16_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
 static inline v16 v16_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
 static inline v16 v16_raise(v16 p, v16 n) {
@@ -59,7 +56,16 @@ static inline float v16_sum(v16 v) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
-enum { LANES_TOKENS = 16, LANES_KEYS = 4, LANES_VALUES = 4, LANES_WIDE = 8, LANES_DIRECT = 8, LANES_FETCH = 2 };
+typedef __m512i v16p, v16i;
+
+static inline v16p v16p_load(const void *p) { return _mm512_loadu_si512(p); }
+static inline v16p v16p_load_i8(const void *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p)); }
+static inline v16p v16p_set1(int32_t pair) { return _mm512_set1_epi32(pair); }
+static inline v16i v16i_zero(void) { return _mm512_setzero_si512(); }
+static inline v16i v16i_dot(v16i sum, v16p a, v16p b) { return _mm512_dpwssd_epi32(sum, a, b); }
+static inline v16 v16_of(v16i v) { return _mm512_cvtepi32_ps(v); }
+
+enum { LANES_TOKENS = 16, LANES_KEYS = 4, LANES_VALUES = 4, LANES_DIRECT = 8, LANES_FETCH = 2 };
 #define LANES_QUERIES 4
 #include "kernel/kernel_lanes.h"
 #include "kernel/kernel_planes.h"

@@ -154,6 +154,14 @@ static void loops_quantize(const nigh_acts *a, size_t begin, size_t end) {
     loops_quantize_blocks(a, a->x + begin * a->cols, a->cols, begin, end, 0, a->cols / NIGH_BLOCK);
 }
 
+static void loops_round_queries(const nigh_attn *a) {
+    if (!nigh_kv_is_int(a->type)) return;
+    for (size_t i = 0; i < a->count; i++)
+        for (size_t s = 0; s < a->head_dim / NIGH_KV_SPAN; s++)
+            nigh_attn_scales(a, i)[s] = nigh_kv_round(a->q[i] + s * NIGH_KV_SPAN, nigh_attn_top(a->type),
+                                                      nigh_attn_ints(a, i) + s * NIGH_KV_SPAN);
+}
+
 /* Sixteen queries at a time: what to multiply by, then their rows. A sum of 0 says that nothing was seen. */
 static void loops_fold(const nigh_attn *a, const float *part, float *state) {
     size_t padded = nigh_attn_padded(a->count), dims = a->head_dim;
@@ -190,5 +198,6 @@ static void loops_fill(nigh_kernels *k) {
     k->softcap = loops_softcap;
     k->softmax = loops_softmax;
     k->rope = loops_rope;
+    k->round_queries = loops_round_queries;
     k->fold = loops_fold;
 }

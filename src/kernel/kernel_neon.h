@@ -57,16 +57,6 @@ static inline v16 v16_load_bf16(const uint8_t *p) {
     for (int i = 0; i < 4; i++) v.r[i] = bf16_to_floats(p + 8 * i);
     return v;
 }
-static inline v16 v16_load_i8(const uint8_t *p) {
-    v16 v;
-    int8x16_t bytes = vreinterpretq_s8_u8(vld1q_u8(p));
-    int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
-    v.r[0] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(low)));
-    v.r[1] = vcvtq_f32_s32(vmovl_high_s16(low));
-    v.r[2] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(high)));
-    v.r[3] = vcvtq_f32_s32(vmovl_high_s16(high));
-    return v;
-}
 static inline v16 v16_sub(v16 a, v16 b) {
     for (int i = 0; i < 4; i++) a.r[i] = vsubq_f32(a.r[i], b.r[i]);
     return a;
@@ -95,7 +85,39 @@ static inline float v16_sum(v16 v) {
     return vgetq_lane_f32(vaddq_f32(a, vextq_f32(a, a, 1)), 0);
 }
 
-enum { LANES_TOKENS = 4, LANES_KEYS = 1, LANES_VALUES = 1, LANES_WIDE = 4, LANES_DIRECT = 4, LANES_FETCH = 2 };
+typedef struct { int16x8_t r[4]; } v16p;
+typedef struct { int32x4_t r[4]; } v16i;
+
+static inline v16p v16p_load(const uint8_t *p) {
+    v16p v;
+    for (int i = 0; i < 4; i++) v.r[i] = vreinterpretq_s16_u8(vld1q_u8(p + 16 * i));
+    return v;
+}
+static inline v16p v16p_load_i8(const uint8_t *p) {
+    v16p v;
+    for (int i = 0; i < 4; i++) v.r[i] = vmovl_s8(vreinterpret_s8_u8(vld1_u8(p + 8 * i)));
+    return v;
+}
+static inline v16p v16p_set1(int32_t pair) {
+    int16x8_t v = vreinterpretq_s16_s32(vdupq_n_s32(pair));
+    return (v16p){ { v, v, v, v } };
+}
+static inline v16i v16i_zero(void) {
+    int32x4_t v = vdupq_n_s32(0);
+    return (v16i){ { v, v, v, v } };
+}
+static inline v16i v16i_dot(v16i sum, v16p a, v16p b) {
+    for (int i = 0; i < 4; i++) {
+        int32x4_t low = vmull_s16(vget_low_s16(a.r[i]), vget_low_s16(b.r[i])), high = vmull_high_s16(a.r[i], b.r[i]);
+        sum.r[i] = vaddq_s32(sum.r[i], vpaddq_s32(low, high));
+    }
+    return sum;
+}
+static inline v16 v16_of(v16i v) {
+    return (v16){ { vcvtq_f32_s32(v.r[0]), vcvtq_f32_s32(v.r[1]), vcvtq_f32_s32(v.r[2]), vcvtq_f32_s32(v.r[3]) } };
+}
+
+enum { LANES_TOKENS = 4, LANES_KEYS = 1, LANES_VALUES = 1, LANES_DIRECT = 4, LANES_FETCH = 2 };
 #define LANES_QUERIES 4
 #include "kernel/kernel_lanes.h"
 

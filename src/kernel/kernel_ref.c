@@ -88,11 +88,39 @@ static range seen(const nigh_attn *a, size_t i, size_t block) {
     return (range){ begin - first, nigh_min(end - first, NIGH_KV_BLOCK) };
 }
 
-/* score[key]: the product with each key of the block, [dims][64], capped, with its distance. */
-static void scores_of(const nigh_attn *a, size_t i, size_t block, range r, const float *keys, float *score) {
+/* The keys [dims][64] and the values [64][dims] of a block as f32, in the scratch. */
+static void unpack(const nigh_attn *a, const uint8_t *kv) {
+    float *keys = a->scratch, *values = keys + NIGH_KV_BLOCK * a->head_dim;
+    for (size_t key = 0; key < NIGH_KV_BLOCK; key++)
+        for (size_t d = 0; d < a->head_dim; d++) {
+            keys[d * NIGH_KV_BLOCK + key] = nigh_kv_key(a->type, kv, a->head_dim, key, d);
+            values[key * a->head_dim + d] = nigh_kv_value(a->type, kv, a->head_dim, key, d);
+        }
+}
+
+/* score[key]: the product with each key of the block. */
+static void float_scores(const nigh_attn *a, size_t i, float *score) {
     memset(score, 0, NIGH_KV_BLOCK * sizeof *score);
     for (size_t d = 0; d < a->head_dim; d++)
-        for (size_t key = 0; key < NIGH_KV_BLOCK; key++) score[key] += a->q[i][d] * keys[d * NIGH_KV_BLOCK + key];
+        for (size_t key = 0; key < NIGH_KV_BLOCK; key++) score[key] += a->q[i][d] * a->scratch[d * NIGH_KV_BLOCK + key];
+}
+
+static void int_scores(const nigh_attn *a, size_t i, const uint8_t *kv, float *score) {
+    const float *scales = nigh_kv_scales(a->type, kv, a->head_dim);
+    const int16_t *q = nigh_attn_ints(a, i);
+    for (size_t key = 0; key < NIGH_KV_BLOCK; key++) {
+        score[key] = 0;
+        for (size_t s = 0; s < a->head_dim / NIGH_KV_SPAN; s++) {
+            int32_t sum = 0;
+            for (size_t d = s * NIGH_KV_SPAN; d < (s + 1) * NIGH_KV_SPAN; d++)
+                sum += q[d] * nigh_kv_int(a->type, kv, nigh_kv_key_at(a->head_dim, key, d));
+            score[key] +=
+                (float)sum * (scales[nigh_kv_key_scale_at(a->head_dim, key, s)] * nigh_attn_scales(a, i)[s]);
+        }
+    }
+}
+
+static void cap_and_distance(const nigh_attn *a, size_t i, size_t block, range r, float *score) {
     for (size_t key = r.lo; key < r.hi; key++) {
         size_t pos = block * NIGH_KV_BLOCK + key;
         if (a->softcap != 0.0f) score[key] = a->softcap * nigh_tanhf(score[key] / a->softcap);
@@ -100,31 +128,58 @@ static void scores_of(const nigh_attn *a, size_t i, size_t block, range r, const
     }
 }
 
+static void float_row(const nigh_attn *a, range r, const float *weight, float *row) {
+    const float *values = a->scratch + NIGH_KV_BLOCK * a->head_dim;
+    memset(row, 0, a->head_dim * sizeof *row);
+    for (size_t key = r.lo; key < r.hi; key++)
+        for (size_t d = 0; d < a->head_dim; d++) row[d] += weight[key] * values[key * a->head_dim + d];
+}
+
+/* The 32 values of span s of a row. */
+static void int_span(const nigh_attn *a, const uint8_t *kv, range r, size_t s, const float *weight, float *row) {
+    const uint8_t *values = kv + nigh_kv_half_bytes(a->type, a->head_dim);
+    const float *scale = nigh_kv_scales(a->type, values, a->head_dim) + s * NIGH_KV_BLOCK, magic = 12582912.0f;
+    float partial[16] = { 0 }, top = nigh_attn_top(a->type), most = largest_of(scale + r.lo, r.hi - r.lo);
+    bool usable = most >= 0x1p-100f;
+    float by = usable ? top / most : 0.0f;
+    int32_t w[NIGH_KV_BLOCK];
+    for (size_t key = r.lo; key < r.hi; key++) {
+        float share = weight[key] * (scale[key] * by);
+        partial[key % 16] += scale[key];
+        w[key] = share == share ? (int32_t)((share + magic) - magic) : 0;
+    }
+    float back = (usable ? most * (1.0f / top) : 0.0f) + 0.0f * tree_sum(partial);
+    for (size_t d = s * NIGH_KV_SPAN; d < (s + 1) * NIGH_KV_SPAN; d++) {
+        int32_t sum[2] = { 0, 0 };
+        for (size_t key = r.lo; key < r.hi; key++)
+            sum[key / 32] += w[key] * nigh_kv_int(a->type, values, nigh_kv_value_at(a->head_dim, key, d));
+        row[d] = ((float)sum[0] + (float)sum[1]) * back;
+    }
+}
+
 static void ref_attend(const nigh_attn *a, size_t block, float *part) {
     size_t dims = a->head_dim, padded = nigh_attn_padded(a->count);
     const uint8_t *kv = a->blocks + block * a->block_stride;
-    float *top = part, *sum = part + padded, *keys = a->scratch, *values = keys + NIGH_KV_BLOCK * dims;
-    float weight[NIGH_KV_BLOCK];
-    for (size_t key = 0; key < NIGH_KV_BLOCK; key++)
-        for (size_t d = 0; d < dims; d++) {
-            keys[d * NIGH_KV_BLOCK + key] = nigh_kv_key(a->type, kv, dims, key, d);
-            values[key * dims + d] = nigh_kv_value(a->type, kv, dims, key, d);
-        }
+    float *top = part, *sum = part + padded, weight[NIGH_KV_BLOCK];
+    bool ints = nigh_kv_is_int(a->type);
+    if (!ints) unpack(a, kv);
     memset(sum, 0, padded * sizeof *sum);
     for (size_t i = 0; i < padded; i++) top[i] = -__builtin_inff();
     for (size_t i = 0; i < a->count; i++) {
         float partial[16] = { 0 }, *row = part + 2 * padded + i * dims;
         range r = seen(a, i, block);
         if (r.lo >= r.hi) continue;
-        scores_of(a, i, block, r, keys, weight);
+        if (ints) int_scores(a, i, kv, weight);
+        else float_scores(a, i, weight);
+        cap_and_distance(a, i, block, r, weight);
         top[i] = largest_of(weight + r.lo, r.hi - r.lo);
-        memset(row, 0, dims * sizeof *row);
         for (size_t key = r.lo; key < r.hi; key++) {
             weight[key] = nigh_weightf(weight[key] - top[i]);
             partial[key % 16] += weight[key];
-            for (size_t d = 0; d < dims; d++) row[d] += weight[key] * values[key * dims + d];
         }
         sum[i] = tree_sum(partial);
+        if (!ints) float_row(a, r, weight, row);
+        for (size_t s = 0; ints && s < dims / NIGH_KV_SPAN; s++) int_span(a, kv, r, s, weight, row);
     }
 }
 

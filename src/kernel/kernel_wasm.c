@@ -58,11 +58,6 @@ static inline v128_t halves_to_floats(const uint8_t *p) {
 static inline v16 v16_load_f16(const uint8_t *p) { return EACH(HALF); }
 #define BRAIN(i) wasm_i32x4_shl(wasm_u32x4_load16x4(p + 8 * (i)), 16)
 static inline v16 v16_load_bf16(const uint8_t *p) { return EACH(BRAIN); }
-static inline v128_t bytes_to_floats(const uint8_t *p) {
-    return wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(p))));
-}
-#define BYTES(i) bytes_to_floats(p + 4 * (i))
-static inline v16 v16_load_i8(const uint8_t *p) { return EACH(BYTES); }
 #define SUB(i) wasm_f32x4_sub(a.p[i], b.p[i])
 static inline v16 v16_sub(v16 a, v16 b) { return EACH(SUB); }
 #define LARGER(i) wasm_f32x4_pmax(b.p[i], a.p[i])       /* b < a ? a : b */
@@ -80,7 +75,30 @@ static inline float v16_sum(v16 v) {
     return wasm_f32x4_extract_lane(wasm_f32x4_add(a, wasm_i32x4_shuffle(a, a, 1, 1, 1, 1)), 0);
 }
 
-enum { LANES_TOKENS = 2, LANES_KEYS = 1, LANES_VALUES = 1, LANES_WIDE = 2, LANES_DIRECT = 2, LANES_FETCH = 2 };
+typedef struct { v128_t p[4]; } v16p, v16i;
+
+#define PAIRS_AT(i) wasm_v128_load(p + 16 * (i))
+static inline v16p v16p_load(const uint8_t *p) {
+    return (v16p){ { PAIRS_AT(0), PAIRS_AT(1), PAIRS_AT(2), PAIRS_AT(3) } };
+}
+#define BYTE_PAIRS_AT(i) wasm_i16x8_load8x8(p + 8 * (i))
+static inline v16p v16p_load_i8(const uint8_t *p) {
+    return (v16p){ { BYTE_PAIRS_AT(0), BYTE_PAIRS_AT(1), BYTE_PAIRS_AT(2), BYTE_PAIRS_AT(3) } };
+}
+static inline v16p v16p_set1(int32_t pair) {
+    v128_t v = wasm_i32x4_splat(pair);
+    return (v16p){ { v, v, v, v } };
+}
+static inline v16i v16i_zero(void) {
+    v128_t v = wasm_i32x4_const_splat(0);
+    return (v16i){ { v, v, v, v } };
+}
+#define DOT(i) wasm_i32x4_add(s.p[i], wasm_i32x4_dot_i16x8(a.p[i], b.p[i]))
+static inline v16i v16i_dot(v16i s, v16p a, v16p b) { return (v16i){ { DOT(0), DOT(1), DOT(2), DOT(3) } }; }
+#define AS_FLOAT(i) wasm_f32x4_convert_i32x4(v.p[i])
+static inline v16 v16_of(v16i v) { return EACH(AS_FLOAT); }
+
+enum { LANES_TOKENS = 2, LANES_KEYS = 1, LANES_VALUES = 1, LANES_DIRECT = 2, LANES_FETCH = 2 };
 #define LANES_QUERIES 2
 #include "kernel/kernel_lanes.h"
 

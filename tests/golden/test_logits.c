@@ -99,12 +99,13 @@ static void check_run(const char *file, const char *weights, const nigh_json *ru
     verdict v = { .tokens = n, .rounded = is_rounded(weights) };
     nigh_format(name, sizeof name, "%s %.*s", file, (int)json_get(run, "name")->text.len,
                 json_get(run, "name")->text.ptr);
-    v.tol_abs = cache == NIGH_CACHE_Q8_0 ? 1.0 : cache == NIGH_CACHE_F16 ? 0.04 : n <= 170 ? 2e-4 : 1e-3;
+    bool half = cache == NIGH_CACHE_F16 || cache == NIGH_CACHE_I16;
+    v.tol_abs = cache == NIGH_CACHE_Q8_0 ? 1.0 : half ? 0.04 : n <= 170 ? 2e-4 : 1e-3;
     v.tol_rel = is_k_quant(weights) ? 0.055 : 0.04;
-    if (!v.rounded) v.tol_rel = cache == NIGH_CACHE_Q8_0 ? 0.02 : cache == NIGH_CACHE_F16 ? 0.0015 : 1e-4;
+    if (!v.rounded) v.tol_rel = cache == NIGH_CACHE_Q8_0 ? 0.02 : half ? 0.0015 : 1e-4;
     float *logits = nigh_alloc(n * vocab, sizeof *logits);
     nigh_status made = nigh_session_new_as(&s, m, (nigh_session_opts){ context, cache }, &err);
-    CHECK(made == NIGH_OK || (cache == NIGH_CACHE_Q8_0 && made == NIGH_ENOSUP));
+    CHECK(made == NIGH_OK || ((cache == NIGH_CACHE_Q8_0 || cache == NIGH_CACHE_I16) && made == NIGH_ENOSUP));
     CHECK(nigh_runner_new(&r, m, pool, (uint32_t)n, &err) == NIGH_OK);
     nigh_status st =
         s && r ? nigh_runner_eval(r, &(nigh_batch_item){ s, ids, (uint32_t)n, true, logits }, 1, &err) : NIGH_ENOMEM;
@@ -204,10 +205,12 @@ static void all_models(void) {
 
 static void test_f16_cache(void) { cache = NIGH_CACHE_F16; all_models(); }
 static void test_q8_0_cache(void) { cache = NIGH_CACHE_Q8_0; all_models(); }
+static void test_i16_cache(void) { cache = NIGH_CACHE_I16; all_models(); }
 static void test_f32_cache(void) { cache = NIGH_CACHE_F32; all_models(); }
 
 int main(int argc, char **argv) {
-    static const test_case cases[] = { T(test_f32_cache), T(test_f16_cache), T(test_q8_0_cache) };
+    static const test_case cases[] = { T(test_f32_cache), T(test_f16_cache), T(test_q8_0_cache),
+                                       T(test_i16_cache) };
     cpu = nigh_cpu_detect();
     const char *name = getenv("NIGH_CPU");
     if (name) (void)nigh_cpu_parse(nigh_str_of(name), &cpu);

@@ -183,6 +183,73 @@ EXPORT(check_slot) int check_slot(int slot, size_t n, int extreme, uint32_t seed
     return !equal;
 }
 
+/* ---- attention ---- */
+
+enum { QUERIES = 9, KEYS = 150 };
+
+typedef struct {
+    nigh_attn a;
+    const float *q[QUERIES];
+    float *out[QUERIES], *rows, *got, *part, *state;
+    uint32_t begin[QUERIES], end[QUERIES];
+    uint8_t *cache;
+} attention;
+
+/* Queries that see different keys, also none of a block; what nobody sees is NaN. */
+static void attention_begin(attention *t, nigh_type type, size_t count, size_t dims) {
+    size_t blocks = (KEYS + NIGH_KV_BLOCK - 1) / NIGH_KV_BLOCK, stride = 2 * nigh_kv_half_bytes(type, dims);
+    t->cache = nigh_alloc(blocks, stride);
+    memset(t->cache, 0xff, blocks * stride);
+    t->rows = floats(count * dims);
+    t->got = floats(count * dims);
+    t->part = floats(nigh_attn_part(count, dims));
+    t->state = floats(2 * nigh_attn_padded(count));
+    for (size_t i = 0; i < KEYS; i++) {
+        float *kv = floats(2 * dims);
+        nigh_kv_store(type, t->cache + i / NIGH_KV_BLOCK * stride, dims, i % NIGH_KV_BLOCK, kv, kv + dims);
+        nigh_free(kv);
+    }
+    for (size_t i = 0; i < count; i++) {
+        t->q[i] = t->rows + i * dims;
+        t->out[i] = t->got + i * dims;
+        t->end[i] = i % 3 ? KEYS - (uint32_t)i : 1 + rand32() % KEYS;
+        t->begin[i] = i % 4 == 3 ? rand32() % t->end[i] : 0;
+    }
+    t->a = (nigh_attn){ .count = count, .head_dim = dims, .q = t->q, .out = t->out, .begin = t->begin, .end = t->end,
+                        .pos = t->end, .type = type, .blocks = t->cache, .block_stride = stride,
+                        .scratch = floats(nigh_attn_scratch(count, dims)),
+                        .rounded = floats(nigh_attn_rounded(count, dims)) };
+}
+
+static void attention_run(attention *t, const nigh_kernels *k) {
+    size_t padded = nigh_attn_padded(t->a.count);
+    for (size_t i = 0; i < padded; i++) { t->state[i] = -__builtin_inff(); t->state[padded + i] = 0; }
+    memset(t->got, 0, t->a.count * t->a.head_dim * sizeof *t->got);
+    k->round_queries(&t->a);
+    for (size_t b = 0; b * NIGH_KV_BLOCK < KEYS; b++) {
+        k->attend(&t->a, b, t->part);
+        k->fold(&t->a, t->part, t->state);
+    }
+}
+
+EXPORT(check_attend) int check_attend(int type, size_t count, size_t dims, uint32_t seed) {
+    static attention t;
+    nigh_kernels ref, isa;
+    nigh_kernels_init(&ref, 0);
+    nigh_kernels_init(&isa, nigh_cpu_detect());
+    state = seed;
+    if (count > QUERIES) __builtin_trap();
+    attention_begin(&t, (nigh_type)type, count, dims);
+    float *want = floats(count * dims);
+    attention_run(&t, &ref);
+    memcpy(want, t.got, count * dims * sizeof *want);
+    attention_run(&t, &isa);
+    bool equal = same(want, t.got, count * dims);
+    void *all[] = { want, t.cache, t.rows, t.got, t.part, t.state, t.a.scratch, t.a.rounded };
+    for (size_t i = 0; i < NIGH_COUNT(all); i++) nigh_free(all[i]);
+    return !equal;
+}
+
 /* ---- time: a matrix that stays, and products with it ---- */
 
 static product timed;

@@ -28,5 +28,8 @@ export function wrongs(module, seed) {
   for (let i = 0; i < 60; i++) must(x.check_quantize(32 * (1 + i % 9), 1 + i % 18, seed + i), `quantize ${i}`);
   for (let slot = 0; slot < 13; slot++)
     for (let i = 0; i < 60; i++) must(x.check_slot(slot, 1 + i * 7 % 401, i % 5 === 4 ? 1 : 0, seed + i), `slot ${slot} ${i}`);
+  for (const type of [0, 1, 8, 25 /* i16 */])                 // attention, by type of the cache
+    for (const dims of [32, 64, 96, ...type < 2 ? [7, 16, 40] : []])
+      for (let count = 1; count <= 9; count++) must(x.check_attend(type, count, dims, seed + count), `attend ${type} ${dims} x${count}`);
   return found;
 }
