@@ -15,7 +15,7 @@ typedef struct {
     _Atomic uint64_t prompt_tokens, cached_tokens, generated_tokens, batches, batch_tokens, cancelled,
         slow_readers, refused_busy, guesses, guesses_right;
     _Atomic uint64_t answers[6];                /* by the hundreds of the status */
-    /* that left this device to another place: no code adds to it, as there is no such place */
+    /* that left this device to have a request answered elsewhere (place_away.c) */
     _Atomic uint64_t bytes_out;
     nigh_histogram first_token, whole;
 } nigh_metrics;

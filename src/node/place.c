@@ -197,8 +197,9 @@ void nigh_place_about(nigh_place *p, nigh_exchange *x) {
 void nigh_place_offline(nigh_place *p, nigh_exchange *x) {
     nigh_json_doc doc = { 0 };
     if (!has_policy(p, x)) return;
-    if (strcmp(nigh_exchange_client(x), "loopback") != 0) {
-        nigh_exchange_error(x, 403, "loopback_only", NULL, "only a program of this machine may do this");
+    if (strcmp(nigh_exchange_client(x), "loopback") != 0 || nigh_place_rights(p, x)->tenant[0]) {
+        nigh_exchange_error(x, 403, "own_only", NULL,
+            "only a program of this machine may do this, with a key of no tenant");
         return;
     }
     const nigh_json *v = nigh_json_parse(&doc, nigh_exchange_body(x), NULL) == NIGH_OK

@@ -187,13 +187,22 @@ static void on_tool(void *ud, uint32_t i, nigh_str id, nigh_str name, nigh_str a
     hold_if_full(pl);
 }
 
+/* Nobody counted: what was said is counted as what was asked is. */
+static void guess_usage(nigh_placed *pl) {
+    nigh_choice *c = pl->a->choices;
+    size_t bytes = c->text_bytes;
+    for (size_t i = 0; i < pl->a->tool_count; i++) bytes += pl->a->tools[i].arguments.len;
+    pl->a->prompt_tokens = pl->ask.prompt_tokens;
+    c->token_count = (uint32_t)(bytes / 3) + 1;
+}
+
 static void on_finish(void *ud, const char *finish, const nigh_usage *usage) {
     static const char *const words[] = { "stop", "length", "tool_calls", "content_filter" };
     nigh_placed *pl = ud;
     nigh_choice *c = pl->a->choices;
     c->finish_word = words[0];
     for (size_t i = 0; i < NIGH_COUNT(words); i++) if (strcmp(words[i], finish) == 0) c->finish_word = words[i];
-    if (!usage->known) return;
+    if (!usage->known) { guess_usage(pl); return; }
     pl->a->prompt_tokens = usage->prompt_tokens;
     c->token_count = usage->completion_tokens;
     c->cached = usage->cached_tokens;
@@ -213,8 +222,20 @@ static void flush(nigh_placed *pl) {
         add_arguments(pl, i, NIGH_STR(""), NIGH_STR(""), NIGH_STR(""), true);
 }
 
+/* An edge node that says it answered with another model than the one whose hash the policy names. */
+static bool is_other_model(const nigh_placed *pl) {
+    nigh_str hash = pl->place->policy->targets[pl->t].hash;
+    nigh_json_doc doc = { 0 };
+    if (!hash.len || !pl->inner.len || nigh_json_parse(&doc, nigh_buf_str(&pl->inner), NULL) != NIGH_OK) return false;
+    const nigh_json *said = nigh_json_get(doc.root, NIGH_STR("model_sha256"));
+    bool other = said && !nigh_str_eq(said->text, hash);
+    nigh_json_release(&doc);
+    return other;
+}
+
 static place_end end_of(const nigh_placed *pl, const nigh_call_result *r) {
     if (pl->a->broken) return PLACE_MEMORY;
+    if (r->end == NIGH_CALL_OK && is_other_model(pl)) return PLACE_MODEL;
     return (place_end)r->end;           /* the first names of place_end are those of nigh_call_end, in their order */
 }
 
@@ -233,7 +254,8 @@ static void on_done(void *ud, const nigh_call_result *r) {
     pl->maybe_sent |= r->sent && !known;
     nigh_format(hop->address, sizeof hop->address, "%s", r->address);
     atomic_fetch_add(&pl->place->node->metrics.bytes_out, r->bytes_out);
-    place_ended(pl, end_of(pl, r), r->text);
+    place_end end = end_of(pl, r);
+    place_ended(pl, end, end == PLACE_MODEL ? "it answered with another model than the policy names" : r->text);
 }
 
 static const nigh_upstream_calls calls = { .begin = on_begin, .text = on_text, .tool = on_tool, .finish = on_finish,

@@ -89,6 +89,11 @@ static bool is_failure(place_end end) {
            || end == PLACE_CUT || end == PLACE_BUSY || end == PLACE_ADDRESS;
 }
 
+/* Did the target itself answer, in whatever words? */
+static bool is_answer(place_end end) {
+    return end == PLACE_OK || end == PLACE_REJECTED || end == PLACE_CONTEXT || end == PLACE_UNSURE;
+}
+
 static void close_for(place_target *s, const place_hop *hop, uint64_t now_ms) {
     uint32_t over = s->failures - PLACE_OPEN_AFTER;
     uint64_t wait_ms = over < 5 ? (uint64_t)CLOSED_MS << over : CLOSED_MAX_MS;
@@ -109,7 +114,7 @@ void place_target_ended(nigh_place *p, uint32_t t, const place_hop *hop, const c
         nigh_format(s->error, sizeof s->error, "%s%s%s", place_end_name((place_end)hop->end), error ? ": " : "", error
             ? error : "");
         if (s->failures >= PLACE_OPEN_AFTER) close_for(s, hop, now_ms);
-    } else {
+    } else if (is_answer((place_end)hop->end)) {
         s->failures = 0;
         s->closed_until_ms = 0;
     }

@@ -68,8 +68,9 @@ static void drain_over(nigh_place *p) {
     pthread_mutex_unlock(&p->waiting_lock);
 }
 
-static void refuse_drained(drained *d, const char *text) {
-    (void)!nigh_outbox_refuse(d->place->outbox, d->entry.id, text, nigh_os_unix_ms(), NULL);
+/* Nothing was tried: it waits on. */
+static void put_back(drained *d, const char *why) {
+    (void)!nigh_outbox_again(d->place->outbox, d->entry.id, again_ms(&d->entry), d->entry.maybe_sent, why, NULL);
     drain_over(d->place);
 }
 
@@ -117,9 +118,7 @@ static void run_drained(nigh_node *n, nigh_prep *prep) {
     if (a && nigh_request_parse_any(&a->r, NIGH_TASK_CHAT, d->entry.body, &why) == NIGH_OK) pl = make_drained(d, a);
     else nigh_openai_free(a);
     if (!pl) {
-        (void)!nigh_outbox_again(d->place->outbox, d->entry.id, again_ms(&d->entry), d->entry.maybe_sent, "no memory",
-            NULL);
-        drain_over(d->place);
+        put_back(d, "not enough memory");
     } else {
         place_decide(pl, a->rights, a->user);
         if (d->entry.maybe_sent && !stays_here(pl))
@@ -156,7 +155,7 @@ static uint64_t drain(nigh_place *p) {
         if (d) *d = (drained){ .prep = { .run = run_drained }, .place = p, .hold = NIGH_BUF(REPLY_MAX) };
         nigh_status status = d ? nigh_outbox_take(p->outbox, now_unix_ms, &d->entry, &d->hold, NULL) : NIGH_ENOMEM;
         if (status == NIGH_OK && nigh_node_post(p->node, &d->prep)) continue;
-        if (status == NIGH_OK) refuse_drained(d, "the node is stopping");
+        if (status == NIGH_OK) put_back(d, "the node is stopping");
         pthread_mutex_lock(&p->waiting_lock);
         p->on_the_way -= status != NIGH_OK;
         pthread_mutex_unlock(&p->waiting_lock);

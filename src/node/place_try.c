@@ -10,7 +10,7 @@
 #include "base/os.h"
 
 static const char *const end_names[PLACE_ENDS] = { "ok", "cancelled", "address", "unreachable", "timeout", "busy",
-    "rejected", "context", "failed", "malformed", "cut", "unsupported", "oom", "unsure", "redaction" };
+    "rejected", "context", "failed", "malformed", "cut", "unsupported", "oom", "unsure", "redaction", "model" };
 const char *place_end_name(place_end end) { return end < PLACE_ENDS ? end_names[end] : "?"; }
 
 uint32_t place_left_ms(const nigh_placed *pl) {

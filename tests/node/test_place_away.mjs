@@ -20,6 +20,7 @@ async function setUp() {
   const targets = {
     tiny: { tier: 'device', model },
     mid: { tier: 'edge', model, zone: 'berlin', url: edge.url, retention: 'none', trains: false },
+    other: { tier: 'edge', model: `${model}@sha256:${'0'.repeat(64)}`, zone: 'berlin', url: edge.url, retention: 'none', trains: false },
     good: cloud('good'),
     echo: cloud('any?echo=1'),
     claude: cloud('any?echo=1', { api: 'anthropic' }),
@@ -40,6 +41,7 @@ async function setUp() {
   });
   const features = {
     edge: feature(['mid']),
+    other: feature(['other', 'good']),
     cloud: feature(['good']),
     local: feature(['tiny']),
     'edge-secret': feature(['mid'], { class: 'secret' }),
@@ -132,6 +134,13 @@ up('the edge: another node answers, its receipt inside ours', async () => {
   check(r.nigh_receipt.bytes_out > 100 && r.nigh_receipt.hops[0].bytes_in > 100, JSON.stringify(r.nigh_receipt));
   const s = await stream('edge');
   equal([s.text, s.done, s.receipt.inner.place], [mine.choices[0].message.content, true, 'device']);
+});
+
+up('an edge node with another model than the policy names is not believed', async () => {
+  const r = await ask('other');
+  equal([r.placement.target, r.nigh_receipt.hops[0].ended], ['good', 'model']);
+  const s = await stream('other');
+  equal([s.done, s.error.code], [false, 'policy_stream_broken']);
 });
 
 up('a provider answers in each of the three formats, whole and streamed', async () => {
