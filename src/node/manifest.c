@@ -58,18 +58,22 @@ static void hex_of(const uint8_t *bytes, size_t count, char *out) {
     for (size_t i = 0; i < count; i++) nigh_format(out + 2 * i, 3, "%02x", bytes[i]);
 }
 
-/* Appends the hash of each chunk, one a line. */
-static nigh_status add_chunks(nigh_buf *text, nigh_str file) {
-    for (size_t at = 0; at < file.len; at += NIGH_CHUNK_BYTES) {
-        nigh_sha256 h;
-        uint8_t digest[32];
-        char hex[65];
-        nigh_sha256_init(&h);
-        nigh_sha256_add(&h, nigh_str_slice(file, at, at + NIGH_CHUNK_BYTES));
-        nigh_sha256_end(&h, digest);
-        nigh_sha256_hex(digest, hex);
-        NIGH_TRY(nigh_buf_addf(text, "%s\n", hex));
+/* ---- hashes ---- */
+
+typedef struct { nigh_str file; char *whole, (*chunks)[65]; } hashing;
+
+/* Part 0 is the whole file, part i its chunk i - 1. */
+static void hash_parts(void *ud, size_t worker, size_t begin, size_t end) {
+    const hashing *h = ud;
+    (void)worker;
+    for (size_t i = begin; i < end; i++) {
+        size_t at = i ? (i - 1) * NIGH_CHUNK_BYTES : 0, bytes = i ? NIGH_CHUNK_BYTES : h->file.len;
+        nigh_sha256_of(nigh_str_slice(h->file, at, at + bytes), i ? h->chunks[i - 1] : h->whole);
     }
+}
+
+static nigh_status add_chunks(nigh_buf *text, const hashing *h, size_t count) {
+    for (size_t i = 0; i < count; i++) NIGH_TRY(nigh_buf_addf(text, "%s\n", h->chunks[i]));
     return NIGH_OK;
 }
 
@@ -96,14 +100,25 @@ static nigh_status add_json(nigh_buf *out, const nigh_signer *s, nigh_str name, 
     return nigh_buf_add(out, NIGH_STR("}\n"));
 }
 
-nigh_status nigh_manifest_make(nigh_buf *out, const nigh_signer *s, nigh_str name, nigh_str file, const char *sha256) {
+static nigh_status write_manifest(nigh_buf *out, const nigh_signer *s, nigh_str name, const hashing *h, size_t chunks) {
     nigh_buf text = NIGH_BUF(TEXT_MAX);
-    nigh_status status = nigh_buf_addf(&text, "nigh-manifest 1\n%.*s\n%zu\n%d\n%s\n", (int)name.len, name.ptr, file.len,
-                                       NIGH_CHUNK_BYTES, sha256);
+    nigh_status status = nigh_buf_addf(&text, "nigh-manifest 1\n%.*s\n%zu\n%d\n%s\n", (int)name.len, name.ptr,
+                                       h->file.len, NIGH_CHUNK_BYTES, h->whole);
     size_t chunks_at = text.len;
-    if (status == NIGH_OK) status = add_chunks(&text, file);
-    if (status == NIGH_OK) status = add_json(out, s, name, file, sha256, nigh_buf_str(&text), chunks_at);
+    if (status == NIGH_OK) status = add_chunks(&text, h, chunks);
+    if (status == NIGH_OK) status = add_json(out, s, name, h->file, h->whole, nigh_buf_str(&text), chunks_at);
     nigh_buf_release(&text);
+    return status;
+}
+
+nigh_status nigh_manifest_make(nigh_buf *out, const nigh_signer *s, nigh_str name, nigh_str file, char sha256[65],
+                               nigh_pool *pool) {
+    size_t chunks = file.len / NIGH_CHUNK_BYTES + (file.len % NIGH_CHUNK_BYTES != 0);
+    hashing h = { file, sha256, nigh_alloc(chunks + 1, sizeof *h.chunks) };
+    if (!h.chunks) return NIGH_ENOMEM;
+    nigh_pool_run(pool, hash_parts, &h, chunks + 1, 1);
+    nigh_status status = write_manifest(out, s, name, &h, chunks);
+    nigh_free(h.chunks);
     return status;
 }
 

@@ -253,7 +253,7 @@ static nigh_status keep_file(nigh_node *n, nigh_served *m, const char *path, nig
     m->path = nigh_alloc(len + 1, 1);
     if (!m->path) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the name of a file");
     memcpy(m->path, path, len);
-    nigh_status status = nigh_manifest_make(&m->manifest, &n->signer, nigh_str_of(m->id), bytes, m->sha256);
+    nigh_status status = nigh_manifest_make(&m->manifest, &n->signer, nigh_str_of(m->id), bytes, m->sha256, n->pool);
     return status == NIGH_OK ? NIGH_OK : nigh_fail(err, status, 0, "the manifest of the model cannot be made");
 }
 
@@ -266,7 +266,6 @@ static nigh_status load_model(nigh_node *n, const nigh_node_opts *o, const char 
     nigh_served *m = &n->models[n->model_count];
     nigh_file file;
     NIGH_TRY(nigh_file_open(&file, path, err));
-    nigh_sha256_of(file.bytes, m->sha256);
     nigh_status status = keep_file(n, m, path, file.bytes, err);
     nigh_file_drop(&file, 0, file.bytes.len);   /* the hashes read all of it; the weights are read piece by piece */
     if (status == NIGH_OK) status = nigh_model_open(&m->model, file.bytes, open_opts(n, o, &file), err);

@@ -1,5 +1,6 @@
 /* test_manifest.c - ranges, and a manifest read back: its hashes, its signature, a key file that others may read. */
 #define _GNU_SOURCE
+#include "base/sha256.h"
 #include "node/manifest.h"
 
 #include <sodium.h>
@@ -65,10 +66,15 @@ static void test_manifest(void) {
     nigh_signer_open(&again, path);
     nigh_signer_open(&none, NULL);
     CHECK(s.there && again.there && !none.there && memcmp(s.public_key, again.public_key, 32) == 0);
-    const char *sha = "00000000000000000000000000000000000000000000000000000000000000ff";
+    char sha[65] = "", alone[65] = "", want[65];
+    nigh_str whole = { file, bytes };
+    nigh_pool *pool = nigh_pool_new(3);
+    nigh_sha256_of(whole, want);
     nigh_buf out = NIGH_BUF(1 << 20), plain = NIGH_BUF(1 << 20);
-    CHECK(nigh_manifest_make(&out, &s, NIGH_STR("a \"name\""), (nigh_str){ file, bytes }, sha) == NIGH_OK);
-    CHECK(nigh_manifest_make(&plain, &none, NIGH_STR("m"), (nigh_str){ file, bytes }, sha) == NIGH_OK);
+    CHECK(nigh_manifest_make(&out, &s, NIGH_STR("a \"name\""), whole, sha, pool) == NIGH_OK);
+    CHECK(nigh_manifest_make(&plain, &none, NIGH_STR("m"), whole, alone, NULL) == NIGH_OK);
+    CHECK(strcmp(sha, want) == 0 && strcmp(alone, want) == 0);
+    nigh_pool_free(pool);
     CHECK(nigh_str_find(nigh_buf_str(&plain), NIGH_STR("signature"), 0) == SIZE_MAX);
     nigh_json_doc doc = { 0 };
     CHECK(nigh_json_parse(&doc, nigh_buf_str(&out), NULL) == NIGH_OK);
