@@ -103,6 +103,8 @@ NIGH_API uint32_t nigh_session_count(const nigh_session *s);        /* tokens ev
 NIGH_API const int32_t *nigh_session_tokens(const nigh_session *s); /* [count] */
 /* Forgets everything after the first `count` tokens. */
 NIGH_API void nigh_session_truncate(nigh_session *s, uint32_t count);
+/* Forgets everything and overwrites it: before the session is somebody else's. */
+NIGH_API void nigh_session_wipe(nigh_session *s);
 /* Keeps the longest common prefix with `tokens`, but at most count - 1 of it, so that at least one token is left to
  * evaluate; forgets the rest and returns how many were kept. */
 NIGH_API uint32_t nigh_session_reuse(nigh_session *s, const int32_t *tokens, uint32_t count);

@@ -175,7 +175,7 @@ static bool another_pays(const nigh_draft_model *d, const nigh_draft_cost *cost,
     return gain / price > expected / nigh_draft_cost_of(cost, rows);
 }
 
-void nigh_draft_model_forget(nigh_draft_model *d) { nigh_session_truncate(d->session, 0); }
+void nigh_draft_model_forget(nigh_draft_model *d) { nigh_session_wipe(d->session); }
 
 uint32_t nigh_draft_model_guess(nigh_draft_model *d, const int32_t *text, uint32_t count, const nigh_draft_cost *cost,
                                 uint32_t rows, double *expected, nigh_guess *out) {

@@ -212,6 +212,7 @@ static void put_item(nigh_runner *r, const nigh_batch_item *item) {
     nigh_graph *g = &r->g;
     nigh_session *s = item->session;
     r->spans[g->span_count++] = (nigh_span){ s, g->count, item->count, s->count };
+    s->written = (uint32_t)nigh_max(s->written, s->count + item->count);
     for (uint32_t i = 0; i < item->count; i++) {
         uint32_t row = g->count + i, last = item->count - 1;
         r->ids[row] = item->tokens[i];

@@ -82,6 +82,13 @@ void nigh_session_truncate(nigh_session *s, uint32_t count) {
     if (count < s->count) s->count = count;
 }
 
+void nigh_session_wipe(nigh_session *s) {
+    size_t blocks = nigh_round_up(s->written, NIGH_KV_BLOCK) / NIGH_KV_BLOCK;
+    memset(s->cache, 0, blocks * s->block_bytes);
+    memset(s->tokens, 0, s->written * sizeof *s->tokens);
+    s->count = s->written = 0;
+}
+
 uint32_t nigh_session_reuse(nigh_session *s, const int32_t *tokens, uint32_t count) {
     uint32_t same = 0, most = count ? count - 1 : 0;
     while (same < s->count && same < most && s->tokens[same] == tokens[same]) same++;
@@ -97,6 +104,8 @@ nigh_status nigh_session_copy_prefix(nigh_session *dst, const nigh_session *src,
     if (count > dst->limit)
         return nigh_failf(err, NIGH_ERANGE, 0, "%u tokens do not fit a session of %u", count, dst->limit);
     if (dst != src) {
+        uint32_t whole = (uint32_t)nigh_min(nigh_round_up(count, NIGH_KV_BLOCK), dst->limit);
+        dst->written = (uint32_t)nigh_max(dst->written, whole);
         size_t blocks = nigh_round_up(count, NIGH_KV_BLOCK) / NIGH_KV_BLOCK;
         memcpy(dst->cache, src->cache, blocks * dst->block_bytes);
         memcpy(dst->tokens, src->tokens, count * sizeof *dst->tokens);

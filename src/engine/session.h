@@ -15,6 +15,7 @@
 struct nigh_session {
     const nigh_model *m;
     uint32_t limit, count;
+    uint32_t written;               /* positions that hold something, also behind count; until it is wiped */
     uint32_t cache_layers;          /* 1 for encoders: a layer's cache is dead when the next begins */
     int32_t *tokens;                /* [limit] */
     nigh_type type;                 /* of the cache: F16, F32, Q8_0, I16 */

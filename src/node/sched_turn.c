@@ -12,7 +12,7 @@
  * where another sequence is about to read the same beginning (`n` answers to one prompt, one system text), this one
  * waits until it has. A leader got its place earlier than those who wait for it, so nobody waits in a circle; and
  * nobody waits for a leader that has left, or whose client has stopped reading. What another owner's sequence left in a
- * session is never met: the session forgets it first, and so does the small model that guesses.
+ * session is never met: the session is wiped first, and so is that of the small model that guesses.
  */
 #include "node/sched_parts.h"
 
@@ -122,7 +122,7 @@ static nigh_status start_in(nigh_sched *s, slot *sl, sequence *q, nigh_err *err)
         err));
     q->serial = ++s->serial;
     if (sl->share != q->who.share) {
-        nigh_session_truncate(sl->session, 0);
+        nigh_session_wipe(sl->session);
         if (sl->drafter) nigh_draft_model_forget(sl->drafter);
     }
     sl->share = q->who.share;
