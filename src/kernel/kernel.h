@@ -139,7 +139,7 @@ typedef struct nigh_kernels {
 
     /* out[t * out_stride + r] for all tokens t of `a` and the rows r of groups begin..end-1 (rows past m->rows are
      * not written). Quantised: for each block b of 32 columns in rising order acc += (float)isum * (dw * da) isum:
-     * exact int32 over the block, sub-scales of 16 included acc += (float)msum * (mw * da)         only for types
+     * exact int32 over the block, sub-scales of 16 included acc += mw * (da * (float)msum)         only for types
      * with a minimum (Q4_1 Q5_1 Q4_K Q5_K Q2_K) with dw, mw and the exact meaning of isum, msum per type in
      * docs/format-packed.md. */
     void (*matmul)(const nigh_mat *m, const nigh_acts *a, float *out, size_t out_stride, size_t begin, size_t end);

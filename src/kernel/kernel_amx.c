@@ -144,7 +144,8 @@ ALWAYS void start_next(nigh_form f, bool part, const chunk *c, desk *d, size_t s
 
 /* ---- one step of scaling ---- */
 
-/* What the tokens of a tile bring to one block; of tokens that do not exist, zeros. */
+/* What the tokens of a tile bring to one block; of tokens that do not exist, zeros. minus: minus the sums of their
+ * halves; with one scale for 32 columns, minus the sum times da. */
 typedef struct { const float *da; float held[NIGH_TILE], minus[2][NIGH_TILE]; } token_scales;
 
 ALWAYS void read_tokens(nigh_form f, bool part, const chunk *c, size_t at, token_scales *s) {
@@ -162,7 +163,9 @@ ALWAYS void read_tokens(nigh_form f, bool part, const chunk *c, size_t at, token
         __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
         __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
         if (f.sub == 16) split_pairs(_mm512_permutex2var_epi32(low, odd, high), s->minus);
-        else _mm512_storeu_ps(s->minus[0], _mm512_cvtepi32_ps(_mm512_permutex2var_epi32(low, even, high)));
+        else _mm512_storeu_ps(s->minus[0],
+                              _mm512_mul_ps(_mm512_loadu_ps(s->da),
+                                            _mm512_cvtepi32_ps(_mm512_permutex2var_epi32(low, even, high))));
     }
     /* From memory one value is free for all lanes; the compiler would take it out of a register instead. */
     if (part || f.has_min) __asm__ volatile("" : : "r"(s) : "memory");
@@ -170,7 +173,7 @@ ALWAYS void read_tokens(nigh_form f, bool part, const chunk *c, size_t at, token
 
 ALWAYS __m512 sums_as_floats(const int32_t *p) { return _mm512_cvtepi32_ps(_mm512_load_si512(p)); }
 
-/* acc += (float)isum * (dw * da), and the same for the minimum, for 16 tokens. */
+/* acc += (float)isum * (dw * da), and mw * (da * (float)msum), for 16 tokens. */
 ALWAYS void scale_step(nigh_form f, const slot *w, int32_t (*sums)[NIGH_TILE][NIGH_ROWS], const token_scales *s,
                        __m512 acc[NIGH_TILE]) {
     __m512 dw = _mm512_load_ps(w->dw), mw = f.has_min ? _mm512_load_ps(w->mw) : dw;
@@ -181,11 +184,12 @@ ALWAYS void scale_step(nigh_form f, const slot *w, int32_t (*sums)[NIGH_TILE][NI
                                  _mm512_mul_ps(sums_as_floats(sums[1][t]), _mm512_load_ps(w->sc[1])));
         acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(isum, _mm512_mul_ps(dw, da)));
         if (!f.has_min) continue;
-        __m512 msum = _mm512_set1_ps(s->minus[0][t]);
+        __m512 less = _mm512_set1_ps(s->minus[0][t]);
         if (f.sub == 16)
-            msum = _mm512_add_ps(_mm512_mul_ps(msum, _mm512_load_ps(w->mn[0])),
-                                 _mm512_mul_ps(_mm512_set1_ps(s->minus[1][t]), _mm512_load_ps(w->mn[1])));
-        acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(msum, _mm512_mul_ps(mw, da)));
+            less = _mm512_mul_ps(da, _mm512_add_ps(_mm512_mul_ps(less, _mm512_load_ps(w->mn[0])),
+                                                   _mm512_mul_ps(_mm512_set1_ps(s->minus[1][t]),
+                                                                 _mm512_load_ps(w->mn[1]))));
+        acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(mw, less));
     }
 }
 

@@ -206,8 +206,10 @@ ALWAYS __m256 add_block(nigh_form f, const __m256i *w, const scales *s, const in
     __m256i isum = block_sums(f, w, s, q, sum);
     acc = _mm256_add_ps(acc, _mm256_mul_ps(_mm256_cvtepi32_ps(isum), _mm256_mul_ps(s->dw, by)));
     if (!f.has_min) return acc;
-    __m256i msum = f.sub == 16 ? _mm256_madd_epi16(s->min_pair, _mm256_set1_epi32(sum[1])) : _mm256_set1_epi32(sum[0]);
-    return _mm256_add_ps(acc, _mm256_mul_ps(_mm256_cvtepi32_ps(msum), _mm256_mul_ps(s->mw, by)));
+    __m256 less = _mm256_set1_ps(da * (float)sum[0]);
+    if (f.sub == 16)
+        less = _mm256_mul_ps(by, _mm256_cvtepi32_ps(_mm256_madd_epi16(s->min_pair, _mm256_set1_epi32(sum[1]))));
+    return _mm256_add_ps(acc, _mm256_mul_ps(s->mw, less));
 }
 
 /* ---- one group, some tokens ---- */

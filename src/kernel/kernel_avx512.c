@@ -83,8 +83,9 @@ ALWAYS __m512i dot4(__m512i sum, const __m512i *w, const int8_t *q) {
     return sum;
 }
 
+/* less: da * (float)sum[0], for types with a minimum and one scale. */
 ALWAYS __m512 add_block(nigh_form f, const __m512i w[8], const scales *s, const int8_t *q, float da, const int32_t *sum,
-                        __m512 acc) {
+                        float less, __m512 acc) {
     __m512 by = _mm512_set1_ps(da);
     __m512i isum;
     if (f.sub == 32) {
@@ -97,9 +98,27 @@ ALWAYS __m512 add_block(nigh_form f, const __m512i w[8], const scales *s, const 
     }
     acc = _mm512_add_ps(acc, _mm512_mul_ps(_mm512_cvtepi32_ps(isum), _mm512_mul_ps(s->dw, by)));
     if (!f.has_min) return acc;
-    __m512i msum = _mm512_set1_epi32(sum[0]);
-    if (f.sub == 16) msum = _mm512_dpwssd_epi32(_mm512_setzero_si512(), s->min_pair, _mm512_set1_epi32(sum[1]));
-    return _mm512_add_ps(acc, _mm512_mul_ps(_mm512_cvtepi32_ps(msum), _mm512_mul_ps(s->mw, by)));
+    if (f.sub == 32) return _mm512_add_ps(acc, _mm512_mul_ps(s->mw, _mm512_set1_ps(less)));
+    __m512i msum = _mm512_dpwssd_epi32(_mm512_setzero_si512(), s->min_pair, _mm512_set1_epi32(sum[1]));
+    return _mm512_add_ps(acc, _mm512_mul_ps(s->mw, _mm512_mul_ps(by, _mm512_cvtepi32_ps(msum))));
+}
+
+/* less[t] = da[t] * (float)sum[2 * t] for `tokens` tokens, at most 16, where a type has a minimum and one scale. */
+ALWAYS void token_minima(nigh_form f, size_t tokens, const float *da, const int32_t *sum, float less[TILE]) {
+    if (!f.has_min || f.sub != 32) return;
+    if (tokens < 4) {
+        for (size_t t = 0; t < tokens; t++) less[t] = da[t] * (float)sum[2 * t];
+        return;
+    }
+    uint32_t mask = (uint32_t)(((uint64_t)1 << 2 * tokens) - 1);
+    __m512i low = _mm512_maskz_loadu_epi32((__mmask16)mask, sum),
+            high = _mm512_maskz_loadu_epi32((__mmask16)(mask >> 16), sum + 16);
+    __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    __m512 sums = _mm512_cvtepi32_ps(_mm512_permutex2var_epi32(low, even, high));
+    __m512 scale = _mm512_maskz_loadu_ps((__mmask16)((1u << tokens) - 1), da);
+    _mm512_storeu_ps(less, _mm512_mul_ps(scale, sums));
+    /* From memory one value is free for all lanes; the compiler would take it out of a register instead. */
+    __asm__ volatile("" : : "r"(less) : "memory");
 }
 
 /* ---- one group, some tokens ---- */
@@ -130,11 +149,13 @@ ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
         const uint8_t *scale = at + span * nigh_form_plane_bytes(f);
         for (size_t i = 0; i < span; i++, b++, q += width * NIGH_BLOCK, da += width, sum += 2 * width) {
             UNSET __m512i w[8];
+            UNSET float less[TILE];
             if (first == 0) prefetch(f, at, i, false);
+            token_minima(f, tokens, da, sum, less);
             read_planes(f, at + i * nigh_form_plane_bytes(f), w);
             scales s = read_scales(type, f, scale, i);
             UNROLL for (size_t t = 0; t < tokens; t++)
-                acc[t] = add_block(f, w, &s, q + t * NIGH_BLOCK, da[t], sum + 2 * t, acc[t]);
+                acc[t] = add_block(f, w, &s, q + t * NIGH_BLOCK, da[t], sum + 2 * t, f.has_min ? less[t] : 0, acc[t]);
         }
         at += nigh_form_span_bytes(f, span);
     }
@@ -163,7 +184,7 @@ ALWAYS __m512 one_span(nigh_type type, size_t span, const uint8_t *at, const int
         prefetch(f, at, i, true);
         read_planes(f, at + i * nigh_form_plane_bytes(f), w);
         scales s = read_scales(type, f, scale, i);
-        acc = add_block(f, w, &s, q + i * NIGH_BLOCK, da[i], sum + 2 * i, acc);
+        acc = add_block(f, w, &s, q + i * NIGH_BLOCK, da[i], sum + 2 * i, da[i] * (float)sum[2 * i], acc);
     }
     return acc;
 }
@@ -213,6 +234,8 @@ ALWAYS void decode(nigh_type type, const nigh_mat *m, size_t group, size_t first
 ALWAYS void desk_block(nigh_form f, const uint8_t *w, __m512 dw, __m512 mw, const int8_t *q, const float *da,
                        const int32_t *sum, __m512 acc[TILE]) {
     UNSET __m512i isum[TILE];
+    UNSET float less[TILE];
+    token_minima(f, TILE, da, sum, less);
     UNROLL for (int t = 0; t < TILE; t++)
         isum[t] = f.zero ? _mm512_slli_epi32(_mm512_set1_epi32(sum[2 * t]), log2_of(f.zero)) : _mm512_setzero_si512();
     UNROLL for (int j = 0; j < 8; j++) {
@@ -226,9 +249,7 @@ ALWAYS void desk_block(nigh_form f, const uint8_t *w, __m512 dw, __m512 mw, cons
     UNROLL for (int t = 0; t < TILE; t++) {
         __m512 by = _mm512_set1_ps(da[t]);
         acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(_mm512_cvtepi32_ps(isum[t]), _mm512_mul_ps(dw, by)));
-        if (!f.has_min) continue;
-        __m512 msum = _mm512_cvtepi32_ps(_mm512_set1_epi32(sum[2 * t]));
-        acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(msum, _mm512_mul_ps(mw, by)));
+        if (f.has_min) acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(mw, _mm512_set1_ps(less[t])));
     }
 }
 
@@ -265,8 +286,8 @@ ALWAYS void desk_tiles(nigh_form f, const desk *d, const nigh_acts *a, size_t ti
                                                size_t count, float *out, size_t stride, weights_ahead next) { \
         desk_tiles((nigh_form){ __VA_ARGS__ }, d, a, tiles, first, count, out, stride, next); \
     }
-DESK_TILES(tiles_zero, .zero = 128)
-DESK_TILES(tiles_min, .has_min = true)
+DESK_TILES(tiles_zero, .sub = 32, .zero = 128)
+DESK_TILES(tiles_min, .sub = 32, .has_min = true)
 #undef DESK_TILES
 
 /* A group whose 16 rows all exist, for the first `tiles` tiles of 16 tokens. */

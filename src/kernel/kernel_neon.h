@@ -219,7 +219,8 @@ ALWAYS float32x4_t add_block(nigh_form f, const int8x16_t w[8], const scales *s,
         if (f.has_min) msum = vmlaq_n_s32(vmulq_n_s32(s->mn[0], half[0]), s->mn[1], half[1]);
     }
     acc = add_scaled(acc, isum, s->dw, da);
-    return f.has_min ? add_scaled(acc, msum, s->mw, da) : acc;
+    if (!f.has_min) return acc;
+    return vaddq_f32(acc, vmulq_f32(s->mw, vmulq_f32(vdupq_n_f32(da), vcvtq_f32_s32(msum))));
 }
 
 /* ---- one group, some tokens ---- */

@@ -30,7 +30,7 @@ static void add_block(const nigh_tile *t, bool has_min, const nigh_acts *a, size
     for (size_t c = 0; c < NIGH_BLOCK; c++) half[c / 16] -= q[c];
     for (size_t r = 0; r < NIGH_ROWS; r++) {
         int32_t msum = t->mn[0][r] * half[0] + t->mn[1][r] * half[1];
-        acc[r] += (float)msum * (t->mw[r] * da);
+        acc[r] += t->mw[r] * (da * (float)msum);
     }
 }
 

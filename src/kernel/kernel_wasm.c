@@ -338,7 +338,7 @@ ALWAYS void add_block(nigh_type type, size_t tokens, size_t quads, const uint8_t
         if (!f.has_min) continue;
         v128_t msum = splat(&r[n / quads].sum);
         if (f.sub == 16) msum = wasm_i32x4_dot_i16x8(of->min_pair, splat(&r[n / quads].halves));
-        acc[n] = wasm_f32x4_add(acc[n], wasm_f32x4_mul(wasm_f32x4_convert_i32x4(msum), wasm_f32x4_mul(of->mw, by)));
+        acc[n] = wasm_f32x4_add(acc[n], wasm_f32x4_mul(of->mw, wasm_f32x4_mul(by, wasm_f32x4_convert_i32x4(msum))));
     }
 }
 
