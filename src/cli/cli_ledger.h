@@ -15,8 +15,7 @@ NIGH_CHECK nigh_status nigh_cli_public_key(const char *hex, uint8_t out[32], boo
 /* "2026-11-21 18:40:03 CET" in the zone of this machine. */
 const char *nigh_cli_time(char buf[64], uint64_t unix_ms);
 /* "2026-11-21", "2026-11-21 18:40", "2026-11-21T18:40:03Z", "today", "yesterday", or an age: "90m", "24h", "7d".
- * Without
- * a Z it is this machine's time. Fails: EINVAL naming the option. */
+ * Without a Z it is this machine's time. Fails: EINVAL naming the option. */
 NIGH_CHECK nigh_status nigh_cli_read_time(const char *option, const char *text, uint64_t *unix_ms, nigh_err *err);
 void nigh_cli_hex(const uint8_t *bytes, size_t count, char *out);   /* 2 * count digits and a terminator */
 

@@ -1,9 +1,8 @@
 /* cli_verify.c - `nigh verify`: does a receipt hold, does the ledger, and is an answer what its model says?
  *
  *     receipt  (nigh-receipt)   signature and chain, by the public key alone
- *     kept     (nigh-kept)      the same, and the request is answered again with the model that the receipt names by
- * its
- *                               hash: equal words, finish reasons and token counts, or where they differ
+ *     kept     (nigh-kept)      the same, and the request is answered again with the model of the receipt's hash: equal
+ *                               words, finish reasons and token counts, or where they differ
  *     --ledger                  every record and every signature
  *
  * A model is looked for by its hash: the file that --model names, else in the folders where models lie. */

@@ -24,6 +24,7 @@
     X(ledger) \
     X(where) \
     X(verify) \
+    X(capture) \
     X(prove)
 
 #define DECLARE(name) extern const nigh_command nigh_command_##name;

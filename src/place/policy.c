@@ -656,6 +656,61 @@ static nigh_status read_found(reader *r, const nigh_json *v) {
     return class_named(r, v, d.secrets, &r->p->found_secrets_idx);
 }
 
+/* ---- captures ---- */
+
+bool nigh_policy_is_file_name(nigh_str name) {
+    if (name.len == 0 || name.len > 64 || name.ptr[0] == '.') return false;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_'
+                    || c == '.';
+        if (!good) return false;
+    }
+    return true;
+}
+
+/* A list of names that are not empty, with at least `least` different ones. */
+static nigh_status read_people(reader *r, const nigh_json *list, size_t least) {
+    size_t different = 0;
+    if (list->type != NIGH_JSON_ARRAY || list->count > 16) return bad(r, list, "must be a list of up to 16 names");
+    for (const nigh_json *v = list->first; v; v = v->next) {
+        bool again = false;
+        if (v->type != NIGH_JSON_STRING || v->text.len == 0 || v->text.len > 128)
+            return bad(r, list, "a name is a text of 1 to 128 bytes");
+        for (const nigh_json *w = list->first; w != v; w = w->next) again |= nigh_str_eq(v->text, w->text);
+        different += !again;
+    }
+    if (different < least)
+        return bad(r, list, least > 1 ? "needs two different people at least" : "needs one name at least");
+    return NIGH_OK;
+}
+
+static nigh_status read_captures(reader *r, const nigh_json *section) {
+    typedef struct { nigh_str feature, until; const nigh_json *tenant, *approved_by, *readers; } draft;
+    static const field fields[] = { FIELD(draft, feature, F_TEXT, true, 0), FIELD(draft, until, F_TEXT, true, 0),
+                                    FIELD(draft, tenant, F_NODE, true, 0), FIELD(draft, approved_by, F_NODE, true, 0),
+                                    FIELD(draft, readers, F_NODE, true, 0) };
+    const nigh_json *v;
+    NIGH_TRY(open_section(r, section, NIGH_CAPTURES_MAX, &v));
+    for (; v; v = v->next) {
+        draft d = { 0 };
+        NIGH_TRY(read_object(r, v, fields, NIGH_COUNT(fields), &d));
+        nigh_capture_rule *c = &r->p->captures[r->p->capture_count++];
+        *c = (nigh_capture_rule){ .name = v->key, .feature_idx = feature_named(r->p, d.feature),
+                                  .approved_by = d.approved_by, .readers = d.readers };
+        if (!nigh_policy_is_file_name(v->key)) return bad(r, v, "a capture's name has letters, digits, '-', '_' and "
+                                                                "'.'");
+        if (c->feature_idx == UINT32_MAX) return bad(r, v, "feature is not a feature of this file");
+        if (d.tenant->type != NIGH_JSON_STRING) return bad(r, d.tenant, "must be a text; \"\" is one's own tenant");
+        c->tenant = d.tenant->text;
+        if (!nigh_instant_parse(d.until, &c->until_s))
+            return bad(r, v, "until must be a time like \"2027-01-31T00:00:00Z\"");
+        NIGH_TRY(read_people(r, d.approved_by, 2));
+        NIGH_TRY(read_people(r, d.readers, 1));
+    }
+    return NIGH_OK;
+}
+
 /* ---- the file ---- */
 
 /* One bit a target for every rule that does not depend on a request or on the device. */
@@ -691,7 +746,8 @@ typedef struct {
     nigh_str default_feature;
     uint32_t grace;
     bool signed_models;
-    const nigh_json *classes, *regions, *zones, *targets, *features, *evals, *device_groups, *aliases, *found;
+    const nigh_json *classes, *regions, *zones, *targets, *features, *evals, *device_groups, *aliases, *found,
+        *captures;
 } file_draft;
 
 static nigh_status read_head(reader *r, const file_draft *d) {
@@ -717,7 +773,7 @@ static nigh_status read_file(reader *r, const nigh_json *root) {
         FIELD(file_draft, targets, F_NODE, true, 0),       FIELD(file_draft, features, F_NODE, true, 0),
         FIELD(file_draft, evals, F_NODE, false, 0),        FIELD(file_draft, device_groups, F_NODE, false, 0),
         FIELD(file_draft, aliases, F_NODE, false, 0),      FIELD(file_draft, found, F_NODE, false, 0),
-        { "$schema", F_NODE, false, offsetof(file_draft, schema), 0 }
+        FIELD(file_draft, captures, F_NODE, false, 0),     { "$schema", F_NODE, false, offsetof(file_draft, schema), 0 }
     };
     file_draft d = { 0 };
     NIGH_TRY(read_object(r, root, fields, NIGH_COUNT(fields), &d));
@@ -731,6 +787,7 @@ static nigh_status read_file(reader *r, const nigh_json *root) {
     NIGH_TRY(read_groups(r, d.device_groups));
     NIGH_TRY(read_features(r, d.features));
     NIGH_TRY(read_aliases(r, d.aliases));
+    NIGH_TRY(read_captures(r, d.captures));
     r->p->default_feature_idx = d.default_feature.len ? feature_named(r->p, d.default_feature) : UINT32_MAX;
     if (d.default_feature.len && r->p->default_feature_idx == UINT32_MAX)
         return nigh_fail(r->err, NIGH_EINVAL, 0, "policy: default_feature is not a feature of this file");

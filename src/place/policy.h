@@ -19,6 +19,7 @@ enum {
     NIGH_EVALS_MAX = 64,
     NIGH_GROUPS_MAX = 16,
     NIGH_ALIASES_MAX = 256,
+    NIGH_CAPTURES_MAX = 16,
     NIGH_DEGRADE_MAX = 8,
     NIGH_POLICY_BYTES_MAX = 4 << 20
 };
@@ -116,6 +117,14 @@ typedef struct { nigh_str name; uint32_t ram_mb; unsigned isa; } nigh_group;
 
 typedef struct { nigh_str name; uint32_t feature_idx; } nigh_alias;
 
+/* What may be kept of the content of requests, for whom, until when (node/capture.h). */
+typedef struct {
+    nigh_str name, tenant;          /* name: also of files; tenant: exactly this one, "" one's own */
+    uint32_t feature_idx;
+    uint64_t until_s;               /* Unix time */
+    const nigh_json *approved_by, *readers;     /* arrays of names: at least two different ones; at least one */
+} nigh_capture_rule;
+
 /* What decide.c derives from the rules of a feature: one bit for each target. */
 typedef struct { uint64_t place, region, retention, quality; } nigh_feature_mask;
 
@@ -133,9 +142,10 @@ typedef struct {
     nigh_eval evals[NIGH_EVALS_MAX];
     nigh_group groups[NIGH_GROUPS_MAX];
     nigh_alias aliases[NIGH_ALIASES_MAX];
+    nigh_capture_rule captures[NIGH_CAPTURES_MAX];
     nigh_str countries[NIGH_COUNTRIES_MAX];
     size_t class_count, region_count, zone_count, target_count, feature_count, eval_count, group_count, alias_count,
-        country_count;
+        capture_count, country_count;
     uint32_t top_class_idx;         /* the most private one */
     /* Of a request in which personal data, or secrets, are found by their form; UINT32_MAX: finding them changes
      * nothing. */
@@ -160,6 +170,8 @@ uint32_t nigh_policy_region(const nigh_policy *p, nigh_str name);
 uint32_t nigh_policy_feature(const nigh_policy *p, nigh_str name);
 
 const char *nigh_tier_name(nigh_tier tier);
+/* 1 to 64 letters, digits, '-', '_', '.', the first one no '.': fit for a file. */
+bool nigh_policy_is_file_name(nigh_str name);
 bool nigh_area_inside(const nigh_area *inner, const nigh_area *outer);
 static inline nigh_area nigh_area_none(void) { return (nigh_area){ { 0 } }; }
 /* "0", "none", "90s", "30m", "24h", "7d"; false for anything else or more than 100 years. */

@@ -3,8 +3,9 @@
 #include "place/decide.h"
 #include "test.h"
 
-#define HEAD \
-    "{\"version\":7,\"regions\":{\"eu\":{\"includes\":[\"DE\",\"FR\"]}}," \
+#define HEAD "{" HEAD_REST
+#define HEAD_REST \
+    "\"version\":7,\"regions\":{\"eu\":{\"includes\":[\"DE\",\"FR\"]}}," \
     "\"classes\":{\"public\":{\"level\":0,\"may_cross\":[\"device\",\"edge\",\"cloud\"]," \
     "\"training\":true}," \
     "\"personal\":{\"level\":2,\"may_cross\":[\"device\",\"edge\",\"cloud:redacted\"]," \
@@ -20,6 +21,9 @@
     "\"provider\":\"mistral\",\"region\":\"FR\"," \
     "\"retention\":\"none\",\"trains\":false,\"cost\":{\"in\":2,\"out\":6},\"key\":\"env:KEY\"}},"
 #define FEATURE(rest) "\"features\":{\"mail\":{\"class\":\"personal\",\"place\":[\"tiny\",\"mid\",\"big\"]" rest "}}}"
+#define CAPTURE(feature, name, people, until) \
+    "{\"captures\":{\"" name "\":{\"feature\":" feature ",\"tenant\":\"acme\",\"readers\":[\"r\"]," \
+    "\"approved_by\":[" people "],\"until\":" until "}}," HEAD_REST ZONES TARGETS FEATURE("")
 #define POLICY HEAD ZONES TARGETS FEATURE(",\"region\":\"eu\"")
 
 static nigh_policy *parse(const char *text) {
@@ -39,6 +43,12 @@ static void test_reads(void) {
     CHECK(p->top_class_idx == nigh_policy_class(p, NIGH_STR("secret")));
     CHECK(nigh_policy_feature(p, NIGH_STR("nobody")) == UINT32_MAX);
     nigh_policy_free(p);
+    p = parse(CAPTURE("\"mail\"", "case-142", "\"a\",\"b\"", "\"2027-01-31T00:00:00Z\""));
+    if (!p) return;
+    CHECK(p->capture_count == 1 && p->captures[0].feature_idx == 0 && p->captures[0].until_s == 1801353600);
+    CHECK(nigh_str_eq(p->captures[0].name, NIGH_STR("case-142")) && nigh_str_eq(p->captures[0].tenant,
+                                                                                NIGH_STR("acme")));
+    nigh_policy_free(p);
 }
 
 static void test_refusals(void) {
@@ -50,6 +60,12 @@ static void test_refusals(void) {
         { "{\"version\":1,\"clases\":{},\"targets\":{},\"features\":{}}", "clases: this key is not known" },
         { HEAD ZONES TARGETS FEATURE(",\"regoin\":\"eu\""), "regoin: this key is not known" },
         { HEAD ZONES TARGETS FEATURE(",\"region\":\"mars\""), "region: names neither" },
+        { CAPTURE("\"mail\"", "c", "\"a\",\"a\"", "\"2027-01-31T00:00:00Z\""), "two different people" },
+        { CAPTURE("\"mail\"", "c", "\"a\"", "\"2027-01-31T00:00:00Z\""), "two different people" },
+        { CAPTURE("\"mail\"", "c", "\"a\",\"\"", "\"2027-01-31T00:00:00Z\""), "a name is a text" },
+        { CAPTURE("\"mail\"", "c", "\"a\",\"b\"", "\"soon\""), "until must be a time" },
+        { CAPTURE("\"none\"", "c", "\"a\",\"b\"", "\"2027-01-31T00:00:00Z\""), "feature is not a feature" },
+        { CAPTURE("\"mail\"", "../c", "\"a\",\"b\"", "\"2027-01-31T00:00:00Z\""), "a capture's name has" },
         { HEAD ZONES TARGETS FEATURE(",\"rank\":\"quality\""), "rank: rank by quality needs" },
         { HEAD ZONES TARGETS FEATURE(",\"rank\":\"best\""), "rank: this word is not known" },
         { HEAD ZONES TARGETS FEATURE(",\"cache\":\"user\""), "cache: a cache needs retention.cache" },
