@@ -7,10 +7,8 @@
  *     {"format":"nigh-policy-state","version":1,"policies":[{"name":"id:shop","policy_version":7,"sha256":"hex"}]}
  *
  * A signed policy's name is "id:" and its id, a plain one's "path:" and where it lies. The file is read and written
- * under
- * a lock of its own (FILE.lock), and before the policy is used: what was once in force is known to have been, also
- * after
- * a crash. */
+ * under a lock of its own (FILE.lock), and before the policy is used: what was once in force is known to have been,
+ * also after a crash. */
 #define _GNU_SOURCE
 #include "node/envelope.h"
 

@@ -70,6 +70,7 @@ nigh_status nigh_place_open(nigh_place **out, nigh_node *n, const nigh_node_opts
         NIGH_TRY(place_away_open(p, o, err));
     }
     NIGH_TRY(open_files(p, o, err));
+    NIGH_TRY(place_capture_open(p, o, err));
     return place_queue_open(p, o, err);
 }
 
@@ -86,6 +87,7 @@ void nigh_place_close(nigh_place *p) {
     nigh_outbox_close(p->outbox);
     nigh_limits_close(p->limits);
     nigh_ledger_close(p->ledger);
+    nigh_captures_close(p->captures);
     place_away_close(p);
     nigh_policy_free(p->policy);
     pthread_cond_destroy(&p->wake);

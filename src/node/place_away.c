@@ -108,6 +108,7 @@ static void say(nigh_placed *pl, nigh_str text) {
     if (!text.len) return;
     begin(pl);
     if (pl->keep_sent && nigh_buf_add(&pl->sent, text) != NIGH_OK) pl->a->broken = true;
+    place_catch(pl, text);
     nigh_openai_text(pl->a, 0, text);
 }
 

@@ -26,6 +26,7 @@ static void on_step(void *ud, size_t seq, const nigh_step *step) {
         nigh_openai_begin_stream(a);
     }
     if (pl->keep_sent && nigh_buf_add(&pl->sent, step->text) != NIGH_OK) a->broken = true;
+    place_catch(pl, step->text);
     nigh_openai_step(a, seq, step);
 }
 

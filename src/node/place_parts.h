@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "node/answers.h"
+#include "node/capture.h"
 #include "node/envelope.h"
 #include "node/ledger.h"
 #include "node/outbox.h"
@@ -68,6 +69,7 @@ struct nigh_place {
     atomic_bool offline;            /* the button */
     nigh_upstream *upstream;        /* NULL: no target is away */
     nigh_ledger *ledger;            /* NULL: none */
+    nigh_captures *captures;        /* NULL: nothing is captured */
     nigh_limits *limits;            /* NULL: no keys and no policy */
     nigh_answers *answers;          /* NULL: no feature keeps answers */
     nigh_outbox *outbox;            /* NULL: no feature queues, or there is no home */
@@ -126,6 +128,8 @@ struct nigh_placed {
     /* what the client has */
     bool keep_sent, repeating;
     nigh_buf sent, before;          /* before: `sent` as it was when this try began */
+    bool catches;
+    nigh_buf caught;                /* text of a stream, for a capture */
     size_t repeated;
 
     /* answers that are kept */
@@ -218,6 +222,12 @@ void place_over(nigh_placed *pl);
 void place_unref(nigh_placed *pl);
 const char *place_region(const nigh_policy *p, const nigh_target *t, char out[16]);
 void place_count(nigh_placed *pl, bool answered);
+
+/* ---- place_capture.c ---- */
+NIGH_CHECK nigh_status place_capture_open(nigh_place *p, const nigh_node_opts *o, nigh_err *err);
+bool place_captured(const nigh_placed *pl);             /* will what is asked and answered be kept? */
+void place_catch(nigh_placed *pl, nigh_str text);       /* a piece of a stream */
+void place_capture(nigh_placed *pl);                    /* after the answer was spelled */
 
 /* ---- place_ledger.c ---- */
 /* The record of this answer. False: the ledger does not take it. */

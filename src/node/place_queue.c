@@ -191,6 +191,7 @@ static void *waiter(void *ud) {
         if (!pl && !drains) {
             if (p->stopping) break;
             if (p->outbox && drain_ms < next_ms) next_ms = drain_ms;
+            nigh_captures_tidy(p->captures, nigh_os_unix_ms() / 1000);
             sleep_until(p, next_ms);
             continue;
         }

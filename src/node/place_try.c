@@ -37,8 +37,9 @@ nigh_status place_make_room(nigh_placed *pl) {
     nigh_answer *a = pl->a;
     pl->keep_sent = a->r.stream && !pl->beyond_away
                     && ((pl->f && pl->f->stream_failure == NIGH_STREAM_CONTINUE) || place_keeps(pl));
+    pl->catches = a->r.stream && place_captured(pl);
     pl->before.len = 0;
-    if (!a->begun) pl->sent.len = 0;
+    if (!a->begun) pl->sent.len = pl->caught.len = 0;
     NIGH_TRY(nigh_buf_add(&pl->before, nigh_buf_str(&pl->sent)));
     a->goes_on = nigh_buf_str(&pl->before);
     a->broken = false;

@@ -189,6 +189,7 @@ void place_answer(nigh_placed *pl) {
         for (size_t i = 0; i < a->choice_count && !a->r.echo; i++) nigh_openai_replay(a, i);
     } else if (!a->begun) place_head(pl, true);
     nigh_openai_end_well(a);
+    place_capture(pl);
     if (pl->queue_id[0]) place_drained(pl, a->broken ? 503 : 200, "not enough memory");
     place_over(pl);
 }
@@ -216,6 +217,7 @@ void place_unref(nigh_placed *pl) {
     nigh_redactor_free(pl->redactor);
     nigh_buf_release(&pl->inner);
     nigh_buf_release(&pl->sent);
+    nigh_buf_release(&pl->caught);
     nigh_buf_release(&pl->before);
     nigh_buf_release(&pl->unsure);
     nigh_free(pl->arguments);

@@ -16,8 +16,7 @@ typedef struct {
 } nigh_replay_opts;
 
 /* Appends the whole answer (JSON), also when it was a stream. Fails: EINVAL (a request that cannot be repeated: drawn
- * at
- * random without a seed; a path that is none; refused by the node), and as nigh_node_open. */
+ * at random without a seed; a path that is none; refused by the node), and as nigh_node_open. */
 NIGH_CHECK nigh_status nigh_replay(nigh_buf *out, const nigh_replay_opts *o, nigh_err *err);
 
 #endif
