@@ -18,7 +18,7 @@ trap '[ $node = 0 ] || kill $node 2> /dev/null; wait; rm -rf "$tmp"' EXIT
 serve() {
     "$NIGH" serve --policy policy.json --port 0 > serve.log 2>&1 &
     node=$!
-    for _ in $(seq 100); do grep -q 'nigh is at' serve.log && break; sleep 0.1; done
+    for _ in $(seq 100); do grep -qs 'nigh is at' serve.log && break; sleep 0.1; done
     base=$(grep -o 'http://[0-9.:]*' serve.log)
     [ -n "$base" ] || { bad "the node did not start: $(cat serve.log)"; finish; }
 }

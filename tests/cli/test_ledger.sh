@@ -16,7 +16,7 @@ JSON
 "$NIGH" serve --policy policy.json --port 0 > serve.log 2>&1 &
 node=$!
 trap 'kill $node 2> /dev/null; wait $node 2> /dev/null; rm -rf "$tmp"' EXIT
-for _ in $(seq 100); do grep -q 'nigh is at' serve.log && break; sleep 0.1; done
+for _ in $(seq 100); do grep -qs 'nigh is at' serve.log && break; sleep 0.1; done
 base=$(grep -o 'http://[0-9.:]*' serve.log)
 [ -n "$base" ] || { bad "the node did not start: $(cat serve.log)"; finish; }
 ask() { # ask REQUEST ANSWER: prints the receipt's name
