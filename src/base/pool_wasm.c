@@ -7,7 +7,8 @@
  *     bit 0 open | bits 1..7 workers that joined | bits 8.. number of the call
  *
  * and the caller waits only for workers that joined. The chunks of a call lie in one share for each thread, first | end
- * << 32: taken from the front by its thread, from the back half by one that has nothing left. Who waits looks for
+ * << 32: taken from the front by its thread, from the back half by one that has nothing left. There are no more than
+ * CHUNKS_EACH of them, for the products make the token ready anew for each (kernel_wasm.c). Who waits looks for
  * SPIN_NS, then sleeps at an address (memory.atomic.wait32) until it is told.
  *
  * A worker that loses its core in the middle of a chunk holds the caller up. So the time that the caller waits is
@@ -21,7 +22,7 @@
 
 #include "base/os.h"
 
-enum { POOL_THREADS_MAX = 64, NOTIFY_ALL = 0x7fffffff };
+enum { POOL_THREADS_MAX = 64, CHUNKS_EACH = 24, NOTIFY_ALL = 0x7fffffff };
 #define SPIN_NS 50000u
 #define STRETCH_NS 40000000u                    /* of calls, before they are looked at */
 #define RETRY_NS 500000000u                     /* how long what was kept stays; twice as long each time, up to */
@@ -239,7 +240,7 @@ void nigh_pool_run(nigh_pool *p, nigh_pool_fn *fn, void *ud, size_t count, size_
     p->fn = fn;
     p->ud = ud;
     p->count = count;
-    p->grain = grain;
+    p->grain = nigh_max(grain, (count + CHUNKS_EACH * p->size - 1) / (CHUNKS_EACH * p->size));
     if (p->alone) fn(ud, 0, 0, count);
     else run_together(p);
     uint64_t end_ns = nigh_os_now_ns();

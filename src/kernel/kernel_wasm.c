@@ -229,9 +229,13 @@ static void order_half(order o, v128_t q, int32_t *to, size_t half) {
 
 /* The sum of |q| over the negative q of a block. */
 static int32_t negative_sum(const int8_t *q) {
-    int32_t sum = 0;
-    for (size_t i = 0; i < NIGH_BLOCK; i++) sum += q[i] < 0 ? -q[i] : 0;
-    return sum;
+    v128_t sum = wasm_i32x4_const_splat(0);
+    for (size_t i = 0; i < NIGH_BLOCK; i += 16) {
+        v128_t negative = wasm_i8x16_neg(wasm_i8x16_min(wasm_v128_load(q + i), wasm_i8x16_const_splat(0)));
+        sum = wasm_i32x4_add(sum, wasm_u32x4_extadd_pairwise_u16x8(wasm_u16x8_extadd_pairwise_u8x16(negative)));
+    }
+    sum = wasm_i32x4_add(sum, wasm_i32x4_shuffle(sum, sum, 2, 3, 2, 3));
+    return wasm_i32x4_extract_lane(sum, 0) + wasm_i32x4_extract_lane(sum, 1);
 }
 
 /* Blocks first..first+count-1 of `tokens` tokens; r: [count][tokens] */
