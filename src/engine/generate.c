@@ -33,6 +33,7 @@ struct nigh_generation {
     size_t shown, scanned;      /* bytes of text that were handed out; that the matchers have seen */
     matcher stops[STOPS_MAX];
     size_t stop_count;
+    uint8_t stopped_by;         /* its number, from 1 */
     void *stop_block;           /* the borders of all stops, then their bytes */
     nigh_logprob top[TOP_MAX];
 };
@@ -92,7 +93,10 @@ static bool scan_text(nigh_generation *g) {
     for (; g->scanned < g->text.len; g->scanned++) {
         size_t longest = 0;
         for (size_t i = 0; i < g->stop_count; i++)
-            if (match_byte(&g->stops[i], g->text.ptr[g->scanned])) longest = nigh_max(longest, g->stops[i].len);
+            if (match_byte(&g->stops[i], g->text.ptr[g->scanned]) && g->stops[i].len > longest) {
+                longest = g->stops[i].len;
+                g->stopped_by = (uint8_t)(i + 1);
+            }
         if (longest == 0) continue;
         g->text.len = g->scanned + 1 - longest;
         return true;
@@ -163,6 +167,7 @@ static void show(nigh_generation *g, nigh_step *step, size_t held) {
     g->shown = g->text.len - held;
     step->text = (nigh_str){ g->text.ptr, g->shown };
     step->finish = g->finish;
+    step->stop = g->stopped_by;
 }
 
 /* The last text: half a letter becomes U+FFFD, and nothing is held back any more. */

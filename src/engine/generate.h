@@ -29,6 +29,7 @@ typedef struct nigh_generation nigh_generation;
 typedef struct {
     int32_t token;
     nigh_str text;                  /* may be shown now; may be empty; valid until the next call */
+    uint8_t stop;                   /* the number, from 1, of the stop string that ended it; 0: none did */
     nigh_finish finish;             /* once not NONE, no further step is allowed; text held the rest */
     float logprob;                  /* of the token, when wanted; else 0 */
     const nigh_logprob *top;        /* [top_logprobs], valid until the next call */
