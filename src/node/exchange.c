@@ -151,6 +151,37 @@ nigh_status nigh_error_json(nigh_buf *out, int status, const char *code, const c
     return nigh_buf_add(out, NIGH_STR("}}"));
 }
 
+/* As api.anthropic.com names them; code and param are ours. */
+static const char *anthropic_type(int status) {
+    static const struct { int status; const char *type; } types[] = { { 401, "authentication_error" },
+        { 403, "permission_error" }, { 404, "not_found_error" }, { 413, "request_too_large" },
+        { 429, "rate_limit_error" }, { 500, "api_error" }, { 502, "api_error" }, { 503, "overloaded_error" },
+        { 504, "timeout_error" } };
+    for (size_t i = 0; i < NIGH_COUNT(types); i++) if (types[i].status == status) return types[i].type;
+    return "invalid_request_error";
+}
+
+/* Clients find a conversation that has grown too long by the first words. */
+static nigh_status add_anthropic_text(nigh_buf *out, const char *code, const char *text) {
+    char longer[600];
+    if (!code || strcmp(code, "context_length_exceeded") != 0) return nigh_json_add_string(out, nigh_str_of(text));
+    nigh_format(longer, sizeof longer, "prompt is too long: %s", text);
+    return nigh_json_add_string(out, nigh_str_of(longer));
+}
+
+nigh_status nigh_error_json_as(nigh_buf *out, nigh_error_form form, const char *id, int status, const char *code,
+    const char *param, const char *text) {
+    if (form == NIGH_ERRORS_OPENAI) return nigh_error_json(out, status, code, param, text);
+    NIGH_TRY(nigh_buf_addf(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":",
+        anthropic_type(status)));
+    NIGH_TRY(add_anthropic_text(out, code, text));
+    NIGH_TRY(add_member(out, "param", param));
+    NIGH_TRY(add_member(out, "code", code));
+    NIGH_TRY(nigh_buf_add_char(out, '}'));
+    NIGH_TRY(add_member(out, "request_id", id));
+    return nigh_buf_add_char(out, '}');
+}
+
 void nigh_exchange_retry(nigh_exchange *x, uint32_t ms) { x->retry_ms = ms; }
 
 void nigh_exchange_error(nigh_exchange *x, int status, const char *code, const char *param, const char *text) {
@@ -165,7 +196,8 @@ void nigh_exchange_error(nigh_exchange *x, int status, const char *code, const c
         nigh_exchange_header(x, "retry-after-ms", ms);
     }
     nigh_exchange_header(x, "x-should-retry", later ? "true" : "false");
-    nigh_status made = nigh_error_json(&b, status, code, param, text);
+    nigh_error_form form = x->route ? x->route->errors : NIGH_ERRORS_OPENAI;
+    nigh_status made = nigh_error_json_as(&b, form, x->id, status, code, param, text);
     nigh_exchange_reply(x, status, "application/json", made == NIGH_OK ? nigh_buf_str(&b)
         : NIGH_STR("{\"error\":{\"message\":\"not enough memory\"}}"));
     nigh_buf_release(&b);
@@ -274,15 +306,17 @@ static void add_cors(const nigh_exchange *x, struct MHD_Response *r) {
     if ((x->origin != NIGH_ORIGIN_OWN && x->origin != NIGH_ORIGIN_LISTED) || o.len >= sizeof origin) return;
     nigh_format(origin, sizeof origin, "%.*s", (int)o.len, o.ptr);
     add(r, "Access-Control-Allow-Origin", origin);
-    add(r, "Access-Control-Expose-Headers", "nigh-receipt, x-placement, x-request-id, retry-after, retry-after-ms, "
-        "x-should-retry, content-range, etag");
+    add(r, "Access-Control-Expose-Headers", "nigh-receipt, x-placement, x-request-id, request-id, retry-after, "
+        "retry-after-ms, x-should-retry, content-range, etag");
     if (!nigh_str_eq(x->facts.preflight_method, NIGH_STR("")) && x->status == 204) {
         add(r, "Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE, OPTIONS");
         add(r, "Access-Control-Allow-Headers",
-            "authorization, content-type, accept, range, x-api-key, x-request-id, x-feature, x-data-class, "
+            "authorization, content-type, accept, range, x-api-key, anthropic-version, anthropic-beta, "
+            "anthropic-dangerous-direct-browser-access, x-request-id, x-feature, x-data-class, "
             "x-nigh-user, idempotency-key, openai-organization, openai-project, "
             "openai-beta, x-stainless-arch, x-stainless-async, x-stainless-custom-poll-interval, "
-            "x-stainless-helper-method, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
+            "x-stainless-helper, x-stainless-helper-method, x-stainless-lang, x-stainless-os, "
+            "x-stainless-package-version, "
             "x-stainless-poll-helper, x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, "
             "x-stainless-timeout");
         add(r, "Access-Control-Max-Age", "600");
@@ -318,6 +352,7 @@ static struct MHD_Response *make_response(nigh_exchange *x) {
     if (!r) return NULL;
     if (x->type[0]) add(r, "Content-Type", x->type);
     add(r, "x-request-id", x->id);
+    if (x->route && x->route->errors == NIGH_ERRORS_ANTHROPIC) add(r, "request-id", x->id);
     add(r, "Cache-Control", x->streaming ? "no-cache" : "no-store");
     if (x->streaming) add(r, "X-Accel-Buffering", "no");
     for (size_t i = 0; i < x->field_count; i++) add(r, x->fields[i].name, x->values.ptr + x->fields[i].at);

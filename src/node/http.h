@@ -14,6 +14,7 @@
 typedef struct nigh_http nigh_http;
 typedef struct nigh_exchange nigh_exchange;
 typedef void nigh_handler(void *ud, nigh_exchange *x);
+typedef enum { NIGH_ERRORS_OPENAI, NIGH_ERRORS_ANTHROPIC } nigh_error_form;     /* whose clients read them */
 
 typedef struct {
     const char *method;             /* GET also answers HEAD */
@@ -23,6 +24,7 @@ typedef struct {
     bool open;
     bool page;                      /* may be opened by a link from another site */
     size_t body_max;                /* bytes; 0: no body is taken */
+    nigh_error_form errors;
 } nigh_route;
 
 typedef struct {
@@ -89,11 +91,14 @@ void nigh_exchange_reply(nigh_exchange *x, int status, const char *type, nigh_st
 void nigh_exchange_reply_file(nigh_exchange *x, int status, const char *type, int fd, uint64_t first, uint64_t bytes);
 /* When an error of 429 or 503 says that one may ask again; else in half a second. */
 void nigh_exchange_retry(nigh_exchange *x, uint32_t ms);
-/* {"error":{...}} as OpenAI's clients read it. code and param may be NULL. */
+/* An error in the form of its route. code and param may be NULL. */
 void nigh_exchange_error(nigh_exchange *x, int status, const char *code, const char *param, const char *text);
-/* Writes that error body to a buffer: for streams, which carry it as an event. */
+/* Writes an error as OpenAI's clients read it to a buffer: for streams, which carry it as an event. */
 NIGH_CHECK nigh_status nigh_error_json(nigh_buf *out, int status, const char *code, const char *param,
     const char *text);
+/* The same in any form; id: of the request. */
+NIGH_CHECK nigh_status nigh_error_json_as(nigh_buf *out, nigh_error_form form, const char *id, int status,
+    const char *code, const char *param, const char *text);
 /* Begins an event stream. */
 void nigh_exchange_stream(nigh_exchange *x);
 /* Is there room for more events? False: wait for the call of nigh_exchange_on. */

@@ -153,15 +153,16 @@ bool nigh_node_post(nigh_node *n, nigh_prep *p) {
 }
 
 static void begin(nigh_node *n, nigh_prep *p) {
-    nigh_openai_begin(n, p->x, p->task);
+    if (p->front == NIGH_FRONT_COUNT) nigh_front_count(n, p->x);
+    else nigh_openai_begin(n, p->x, p->task, p->front);
     nigh_exchange_release(p->x);
     nigh_free(p);
 }
 
-static void hand_over(nigh_node *n, nigh_exchange *x, nigh_task task) {
+static void hand_over(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_front_kind front) {
     nigh_prep *p = nigh_alloc(sizeof *p, 1);
     if (!p) { nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory"); return; }
-    *p = (nigh_prep){ .run = begin, .x = x, .task = task };
+    *p = (nigh_prep){ .run = begin, .x = x, .task = task, .front = front };
     nigh_exchange_keep(x);
     if (nigh_node_post(n, p)) return;
     nigh_exchange_error(x, 503, "stopping", NULL, "the node is stopping");
@@ -169,9 +170,12 @@ static void hand_over(nigh_node *n, nigh_exchange *x, nigh_task task) {
     nigh_free(p);
 }
 
-static void post_completions(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_COMPLETION); }
-static void post_chat(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_CHAT); }
-static void post_embeddings(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_EMBEDDING); }
+static void post_completions(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_COMPLETION, NIGH_FRONT_NONE); }
+static void post_chat(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_CHAT, NIGH_FRONT_NONE); }
+static void post_embeddings(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_EMBEDDING, NIGH_FRONT_NONE); }
+static void post_messages(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_CHAT, NIGH_FRONT_MESSAGES); }
+static void post_responses(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_CHAT, NIGH_FRONT_RESPONSES); }
+static void post_count(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_CHAT, NIGH_FRONT_COUNT); }
 
 static void *reader_thread(void *ud) {
     nigh_node *n = ud;
@@ -187,14 +191,17 @@ static void *reader_thread(void *ud) {
     }
 }
 
-#define GET(path, run) { "GET", path, run, false, false, 0 }
-#define POST(path, run, bytes) { "POST", path, run, false, false, bytes }
-#define PAGE(path) { "GET", path, get_asset, true, true, 0 }
+#define GET(path, run) { "GET", path, run, false, false, 0, NIGH_ERRORS_OPENAI }
+#define POST(path, run, bytes) { "POST", path, run, false, false, bytes, NIGH_ERRORS_OPENAI }
+#define POST_ANTHROPIC(path, run) { "POST", path, run, false, false, TEXT_BODY_MAX, NIGH_ERRORS_ANTHROPIC }
+#define PAGE(path) { "GET", path, get_asset, true, true, 0, NIGH_ERRORS_OPENAI }
 #define API(prefix) \
     GET(prefix "/models", get_models), GET(prefix "/models/*", get_model), \
     POST(prefix "/completions", post_completions, TEXT_BODY_MAX), \
     POST(prefix "/chat/completions", post_chat, TEXT_BODY_MAX), \
-    POST(prefix "/embeddings", post_embeddings, EMBED_BODY_MAX)
+    POST(prefix "/embeddings", post_embeddings, EMBED_BODY_MAX), \
+    POST(prefix "/responses", post_responses, TEXT_BODY_MAX), POST_ANTHROPIC(prefix "/messages", post_messages), \
+    POST_ANTHROPIC(prefix "/messages/count_tokens", post_count)
 
 static void post_explain(void *ud, nigh_exchange *x) { nigh_place_explain(((nigh_node *)ud)->place, x); }
 static void get_placement(void *ud, nigh_exchange *x) { nigh_place_about(((nigh_node *)ud)->place, x); }
@@ -206,11 +213,13 @@ static void delete_queue(void *ud, nigh_exchange *x) { nigh_place_queue_delete((
 static void post_offline(void *ud, nigh_exchange *x) { nigh_place_offline(((nigh_node *)ud)->place, x); }
 
 static const nigh_route routes[] = {
-    { "GET", "/health", get_health, true, false, 0 }, GET("/metrics", get_metrics), API("/v1"), API("/api/v1"), API(""),
+    { "GET", "/health", get_health, true, false, 0, NIGH_ERRORS_OPENAI }, GET("/metrics", get_metrics),
+    API("/v1"), API("/api/v1"), API(""),
     GET("/nigh/models/*", get_store), GET("/nigh/placement", get_placement),
     POST("/v1/placement/explain", post_explain, TEXT_BODY_MAX), POST("/nigh/offline", post_offline, 1024),
     GET("/nigh/ledger", get_ledger), GET("/nigh/where/*", get_where), GET("/nigh/receipt/*", get_receipt),
-    GET("/v1/queue/*", get_queue), { "DELETE", "/v1/queue/*", delete_queue, false, false, 0 },
+    GET("/v1/queue/*", get_queue),
+    { "DELETE", "/v1/queue/*", delete_queue, false, false, 0, NIGH_ERRORS_OPENAI },
     PAGE("/"), PAGE("/index.html"), PAGE("/console.css"), PAGE("/console.js"), PAGE("/icon.svg"), PAGE("/sw.js"),
     PAGE("/sdk/*") };
 

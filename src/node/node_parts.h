@@ -27,11 +27,14 @@ typedef struct nigh_placed nigh_placed; /* a request for a feature (place_parts.
 typedef struct nigh_place nigh_place;
 /* Work for the reader's thread: a request on its way from the socket to a scheduler, or the next step of one. */
 typedef struct nigh_prep nigh_prep;
+/* In whose words a request came, beside OpenAI's chat and older ones (front.h). COUNT: messages, only counted. */
+typedef enum { NIGH_FRONT_NONE, NIGH_FRONT_MESSAGES, NIGH_FRONT_RESPONSES, NIGH_FRONT_COUNT } nigh_front_kind;
 struct nigh_prep {
     nigh_prep *next;
     void (*run)(nigh_node *n, nigh_prep *p);    /* owns p */
     nigh_exchange *x;
     nigh_task task;
+    nigh_front_kind front;
 };
 
 struct nigh_node {
@@ -59,7 +62,9 @@ const nigh_served *nigh_node_find(const nigh_node *n, nigh_str id);
 /* Has p run on the reader's thread. False: the node is stopping, and p is still the caller's. */
 bool nigh_node_post(nigh_node *n, nigh_prep *p);
 /* Reads the request of x and gives it to a scheduler, or refuses it. On the reader's thread. */
-void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task);
+void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_front_kind front);
+/* Answers how many tokens the messages of x are. On the reader's thread. */
+void nigh_front_count(nigh_node *n, nigh_exchange *x);
 
 /* openai_prompt.c: the ids of a request's i-th prompt or input. ids: born with the limit. Fills why on failure. */
 NIGH_CHECK nigh_status nigh_openai_prompt(const nigh_served *m, const nigh_request *r, size_t i, nigh_ids *ids,

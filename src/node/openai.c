@@ -9,6 +9,7 @@
 #include "node/openai.h"
 
 #include "base/os.h"
+#include "node/front.h"
 #include "node/limits.h"
 #include "node/place.h"
 
@@ -40,6 +41,7 @@ void nigh_openai_free(nigh_answer *a) {
     if (!a) return;
     nigh_openai_drop_choices(a);
     nigh_buf_release(&a->out);
+    nigh_front_free(a->front);
     nigh_request_release(&a->r);
     nigh_free(a);
 }
@@ -66,7 +68,7 @@ static void count_answer(nigh_answer *a, int status) {
 
 static void push(nigh_answer *a, nigh_status made) {
     if (made != NIGH_OK) a->broken = true;
-    else nigh_exchange_push(a->x, nigh_buf_str(&a->out));
+    else if (a->out.len) nigh_exchange_push(a->x, nigh_buf_str(&a->out));
 }
 
 /* ---- what comes while it is made ---- */
@@ -81,29 +83,29 @@ void nigh_openai_begin_stream(nigh_answer *a) {
     a->begun = true;
     nigh_exchange_stream(a->x);
     for (size_t i = 0; i < a->choice_count && a->r.echo; i++)
-        push(a, nigh_openai_text_event(a, i, nigh_buf_str(&a->choices[i].text)));
+        push(a, a->spell->text(a, i, nigh_buf_str(&a->choices[i].text)));
     for (size_t i = 0; i < a->choice_count && a->placed && a->r.task == NIGH_TASK_CHAT; i++)
-        push(a, nigh_openai_role_event(a, i));
+        push(a, a->spell->begin(a, i));
 }
 
 void nigh_openai_text(nigh_answer *a, size_t choice, nigh_str text) {
     nigh_choice *c = &a->choices[choice];
     c->text_bytes += text.len;
     if (a->begun) {
-        if (text.len || c->tokens.len) push(a, nigh_openai_text_event(a, choice, text));
+        if (text.len || c->tokens.len) push(a, a->spell->text(a, choice, text));
     } else if (nigh_buf_add(&c->text, text) != NIGH_OK) a->broken = true;
 }
 
 void nigh_openai_replay(nigh_answer *a, size_t choice) {
     nigh_choice *c = &a->choices[choice];
-    if (c->text.len || c->tokens.len) push(a, nigh_openai_text_event(a, choice, nigh_buf_str(&c->text)));
+    if (c->text.len || c->tokens.len) push(a, a->spell->text(a, choice, nigh_buf_str(&c->text)));
     for (size_t i = 0; i < a->tool_count; i++)
-        push(a, nigh_openai_tool_event(a, i, nigh_buf_str(&a->tools[i].id), nigh_buf_str(&a->tools[i].name),
+        push(a, a->spell->tool(a, i, nigh_buf_str(&a->tools[i].id), nigh_buf_str(&a->tools[i].name),
             nigh_buf_str(&a->tools[i].arguments)));
 }
 
 void nigh_openai_tool(nigh_answer *a, size_t i, nigh_str id, nigh_str name, nigh_str arguments) {
-    push(a, nigh_openai_tool_event(a, i, id, name, arguments));
+    push(a, a->spell->tool(a, i, id, name, arguments));
 }
 
 void nigh_openai_step(nigh_answer *a, size_t choice, const nigh_step *step) {
@@ -113,6 +115,7 @@ void nigh_openai_step(nigh_answer *a, size_t choice, const nigh_step *step) {
         nigh_metrics_observe(&a->node->metrics.first_token, nigh_openai_us(a));
     }
     c->finish = step->finish;
+    c->stop = step->stop;
     c->token_count += step->token >= 0;
     if (step->token >= 0) c->logprob_sum += (double)step->logprob;
     if (step->token >= 0 && nigh_openai_add_logprobs(a, c, step) != NIGH_OK) a->broken = true;
@@ -131,29 +134,19 @@ void nigh_openai_vector(nigh_answer *a, size_t i, const float *v, size_t count) 
 
 /* ---- the end ---- */
 
-static void end_stream(nigh_answer *a) {
-    for (size_t i = 0; i < a->choice_count; i++)
-        push(a, nigh_openai_finish_event(a, i, i + 1 == a->choice_count && !a->r.include_usage));
-    if (a->r.include_usage) push(a, nigh_openai_usage_event(a));
-    if (!a->broken) nigh_exchange_push(a->x, NIGH_STR("data: [DONE]\n\n"));
-}
-
-/* A stream that cannot go on says so in its last event: OpenAI's clients take a quiet end for a good one. */
+/* A stream that cannot go on says so in its last event. */
 void nigh_openai_end_in_error(nigh_answer *a, int http, const char *code, const char *param, const char *text) {
     count_answer(a, http);
     if (!a->x) return;
-    if (!a->begun) { nigh_exchange_error(a->x, http, code, param, text); return; }
-    a->out.len = 0;
-    if (nigh_buf_add(&a->out, NIGH_STR("data: ")) == NIGH_OK
-        && nigh_error_json(&a->out, http, code, param, text) == NIGH_OK
-            && nigh_buf_add(&a->out, NIGH_STR("\n\n")) == NIGH_OK)
-        nigh_exchange_push(a->x, nigh_buf_str(&a->out));
+    param = nigh_front_param(a, param);
+    if (!a->begun) nigh_exchange_error(a->x, http, code, param, text);
+    else if (a->spell->error(a, http, code, param, text) == NIGH_OK) nigh_exchange_push(a->x, nigh_buf_str(&a->out));
 }
 
 void nigh_openai_end_well(nigh_answer *a) {
     a->receipt.ms = nigh_openai_us(a) / 1000;
-    if (a->begun) { end_stream(a); count_answer(a, 200); return; }
-    nigh_status made = a->r.task == NIGH_TASK_EMBEDDING ? nigh_openai_end_vectors(a) : nigh_openai_whole(a);
+    if (a->begun) { push(a, a->spell->end(a)); count_answer(a, 200); return; }
+    nigh_status made = a->r.task == NIGH_TASK_EMBEDDING ? nigh_openai_end_vectors(a) : a->spell->whole(a);
     if (made != NIGH_OK || a->broken) {
         nigh_openai_end_in_error(a, 503, "no_memory", NULL, "not enough memory for the answer");
         return;
@@ -185,7 +178,7 @@ static void on_begin(void *ud, size_t seq, uint32_t cached) {
         nigh_exchange_header(a->x, "nigh-receipt", header);
         nigh_openai_begin_stream(a);
     }
-    if (a->r.task == NIGH_TASK_CHAT) push(a, nigh_openai_role_event(a, seq));
+    if (a->r.task == NIGH_TASK_CHAT) push(a, a->spell->begin(a, seq));
 }
 
 static void on_step(void *ud, size_t seq, const nigh_step *step) { nigh_openai_step(ud, seq, step); }
@@ -378,17 +371,19 @@ nigh_answer *nigh_openai_new(nigh_node *n, nigh_exchange *x, nigh_task task) {
     *a = (nigh_answer){ .node = n, .x = x, .rights = nigh_place_rights(n->place, x),
         .start_ns = x ? nigh_exchange_start_ns(x) : nigh_os_now_ns(),
         .out = NIGH_BUF(task == NIGH_TASK_EMBEDDING ? EMBED_OUT_MAX : TEXT_MAX * 4), .model = "",
-        .model_sha256 = "" };
+        .model_sha256 = "", .spell = &nigh_openai_speller };
     if (x) a->who = owner_of(n, nigh_exchange_asked(x));
     return a;
 }
 
-void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task) {
+void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_front_kind front) {
     nigh_refusal why = { 0 };
     nigh_answer *a = nigh_openai_new(n, x, task);
     if (!a) { nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory"); return; }
     nigh_exchange_keep(x);
-    nigh_status status = nigh_request_parse_any(&a->r, task, nigh_exchange_body(x), &why);
+    nigh_str body = nigh_exchange_body(x);
+    nigh_status status = front == NIGH_FRONT_NONE ? nigh_request_parse_any(&a->r, task, body, &why)
+                                                  : nigh_front_read(a, front, body, &why);
     nigh_exchange_drop_body(x);
     nigh_receipt_init(&a->receipt, "", "", nigh_exchange_client(x));
     nigh_openai_name(a);

@@ -14,6 +14,7 @@ typedef struct {
     size_t text_bytes;                      /* of the answer so far, also when it was streamed */
     uint32_t token_count, cached;
     nigh_finish finish;
+    uint8_t stop;                           /* its number, from 1, when a stop string ended it */
     const char *finish_word;                /* of another place: "tool_calls", ...; NULL: as finish says */
     double logprob_sum;                     /* of its tokens, when they were asked for */
 } nigh_choice;
@@ -22,7 +23,22 @@ typedef struct {
 typedef struct { nigh_buf id, name, arguments; } nigh_tool_call;
 enum { NIGH_TOOL_CALLS_MAX = 64 };
 
+typedef struct nigh_answer nigh_answer;
+typedef struct nigh_front nigh_front;
+
+/* How an answer is spelled for its client. Each clears a->out and puts whole events there, or the whole answer, or
+ * nothing; the order is begin, text and tool in any number, end or error. */
 typedef struct {
+    nigh_status (*begin)(nigh_answer *a, size_t choice);
+    nigh_status (*text)(nigh_answer *a, size_t choice, nigh_str text);
+    /* A piece of the i-th call of a tool; id and name with its first. a->tools has it already. */
+    nigh_status (*tool)(nigh_answer *a, size_t i, nigh_str id, nigh_str name, nigh_str arguments);
+    nigh_status (*end)(nigh_answer *a);
+    nigh_status (*whole)(nigh_answer *a);
+    nigh_status (*error)(nigh_answer *a, int http, const char *code, const char *param, const char *text);
+} nigh_speller;
+
+struct nigh_answer {
     nigh_node *node;
     nigh_exchange *x;                       /* NULL: nobody waits (a request out of the queue) */
     nigh_placed *placed;                    /* NULL: a plain request for a model of this node */
@@ -47,7 +63,9 @@ typedef struct {
     uint32_t prompt_tokens;
     bool begun, broken, first_seen;         /* begun: as a stream; broken: no memory to spell it */
     nigh_buf out;                           /* the whole answer, or one event */
-} nigh_answer;
+    nigh_front *front;                      /* of another dialect; NULL: OpenAI's chat, completions, embeddings */
+    const nigh_speller *spell;
+};
 
 /* ---- openai.c ---- */
 /* start: of its request; x NULL: now. NULL: no memory. */
@@ -79,18 +97,10 @@ NIGH_CHECK nigh_status nigh_openai_go_on(const nigh_served *m, const nigh_reques
 
 /* ---- openai_write.c ---- */
 NIGH_CHECK nigh_status nigh_openai_add_logprobs(nigh_answer *a, nigh_choice *c, const nigh_step *step);
-/* Clears a->out and spells into it: */
-NIGH_CHECK nigh_status nigh_openai_role_event(nigh_answer *a, size_t choice);
-/* takes the logprobs gathered since the last */
-NIGH_CHECK nigh_status nigh_openai_text_event(nigh_answer *a, size_t choice, nigh_str text);
-/* A piece of the i-th call of a tool; id and name with its first. */
-NIGH_CHECK nigh_status nigh_openai_tool_event(nigh_answer *a, size_t i, nigh_str id, nigh_str name,
-    nigh_str arguments);
+extern const nigh_speller nigh_openai_speller;
+NIGH_CHECK nigh_status nigh_openai_add_receipt(nigh_answer *a, nigh_buf *out);      /* the JSON object */
 /* The calls as an array, as a whole answer holds them. */
 NIGH_CHECK nigh_status nigh_openai_tools_json(const nigh_answer *a, nigh_buf *out);
-NIGH_CHECK nigh_status nigh_openai_finish_event(nigh_answer *a, size_t choice, bool with_receipt);
-NIGH_CHECK nigh_status nigh_openai_usage_event(nigh_answer *a);
-NIGH_CHECK nigh_status nigh_openai_whole(nigh_answer *a);
 /* Vectors: begun by the first, ended by nigh_openai_end_vectors. Does not clear. */
 NIGH_CHECK nigh_status nigh_openai_add_vector(nigh_answer *a, size_t i, const float *v, size_t count);
 NIGH_CHECK nigh_status nigh_openai_end_vectors(nigh_answer *a);

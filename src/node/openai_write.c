@@ -143,9 +143,13 @@ static nigh_status add_usage(nigh_answer *a) {
                          a->prompt_tokens, written, a->prompt_tokens + written, cached);
 }
 
+nigh_status nigh_openai_add_receipt(nigh_answer *a, nigh_buf *out) {
+    return a->placed ? nigh_place_receipt(a->placed, out) : nigh_receipt_json(&a->receipt, out);
+}
+
 static nigh_status add_receipt(nigh_answer *a) {
     NIGH_TRY(add(&a->out, ",\"nigh_receipt\":"));
-    return a->placed ? nigh_place_receipt(a->placed, &a->out) : nigh_receipt_json(&a->receipt, &a->out);
+    return nigh_openai_add_receipt(a, &a->out);
 }
 
 /* ---- events ---- */
@@ -155,7 +159,7 @@ static nigh_status end_event(nigh_answer *a) {
     return NIGH_OK;
 }
 
-nigh_status nigh_openai_role_event(nigh_answer *a, size_t choice) {
+static nigh_status role_event(nigh_answer *a, size_t choice) {
     a->out.len = 0;
     NIGH_TRY(add_head(a, true));
     NIGH_TRY(nigh_buf_addf(&a->out,
@@ -164,7 +168,7 @@ nigh_status nigh_openai_role_event(nigh_answer *a, size_t choice) {
     return end_event(a);
 }
 
-nigh_status nigh_openai_text_event(nigh_answer *a, size_t choice, nigh_str text) {
+static nigh_status text_event(nigh_answer *a, size_t choice, nigh_str text) {
     a->out.len = 0;
     NIGH_TRY(add_head(a, true));
     NIGH_TRY(nigh_buf_addf(&a->out, is_chat(a) ? "{\"index\":%zu,\"delta\":{\"content\":"
@@ -176,7 +180,7 @@ nigh_status nigh_openai_text_event(nigh_answer *a, size_t choice, nigh_str text)
     return end_event(a);
 }
 
-nigh_status nigh_openai_tool_event(nigh_answer *a, size_t i, nigh_str id, nigh_str name, nigh_str arguments) {
+static nigh_status tool_event(nigh_answer *a, size_t i, nigh_str id, nigh_str name, nigh_str arguments) {
     a->out.len = 0;
     NIGH_TRY(add_head(a, true));
     NIGH_TRY(nigh_buf_addf(&a->out, "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":%zu,", i));
@@ -208,8 +212,7 @@ nigh_status nigh_openai_tools_json(const nigh_answer *a, nigh_buf *out) {
     return nigh_buf_add_char(out, ']');
 }
 
-nigh_status nigh_openai_finish_event(nigh_answer *a, size_t choice, bool with_receipt) {
-    a->out.len = 0;
+static nigh_status finish_event(nigh_answer *a, size_t choice, bool with_receipt) {
     NIGH_TRY(add_head(a, true));
     NIGH_TRY(nigh_buf_addf(&a->out, is_chat(a)
         ? "{\"index\":%zu,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"%s\"}"
@@ -221,8 +224,7 @@ nigh_status nigh_openai_finish_event(nigh_answer *a, size_t choice, bool with_re
     return add(&a->out, "}\n\n");
 }
 
-nigh_status nigh_openai_usage_event(nigh_answer *a) {
-    a->out.len = 0;
+static nigh_status usage_event(nigh_answer *a) {
     NIGH_TRY(add_head(a, true));
     NIGH_TRY(nigh_buf_add_char(&a->out, ']'));
     NIGH_TRY(add_usage(a));
@@ -230,9 +232,25 @@ nigh_status nigh_openai_usage_event(nigh_answer *a) {
     return add(&a->out, "}\n\n");
 }
 
+static nigh_status end_events(nigh_answer *a) {
+    a->out.len = 0;
+    for (size_t i = 0; i < a->choice_count; i++)
+        NIGH_TRY(finish_event(a, i, i + 1 == a->choice_count && !a->r.include_usage));
+    if (a->r.include_usage) NIGH_TRY(usage_event(a));
+    return add(&a->out, "data: [DONE]\n\n");
+}
+
+/* Without [DONE]: OpenAI's clients take a quiet end for a good one. */
+static nigh_status error_event(nigh_answer *a, int http, const char *code, const char *param, const char *text) {
+    a->out.len = 0;
+    NIGH_TRY(add(&a->out, "data: "));
+    NIGH_TRY(nigh_error_json(&a->out, http, code, param, text));
+    return add(&a->out, "\n\n");
+}
+
 /* ---- whole answers ---- */
 
-nigh_status nigh_openai_whole(nigh_answer *a) {
+static nigh_status whole(nigh_answer *a) {
     a->out.len = 0;
     NIGH_TRY(add_head(a, false));
     for (size_t i = 0; i < a->choice_count; i++) {
@@ -255,6 +273,8 @@ nigh_status nigh_openai_whole(nigh_answer *a) {
     NIGH_TRY(add_receipt(a));
     return nigh_buf_add_char(&a->out, '}');
 }
+
+const nigh_speller nigh_openai_speller = { role_event, text_event, tool_event, end_events, whole, error_event };
 
 /* ---- vectors ---- */
 

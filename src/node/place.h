@@ -33,6 +33,8 @@ NIGH_CHECK nigh_status nigh_place_admit(nigh_place *p, nigh_answer *a, nigh_refu
 /* The record of a plain answer, and what it counts against the key's minute. False: there is none, so there may be no
  * answer. */
 bool nigh_place_note(nigh_place *p, nigh_answer *a, const char *outcome, const char *rule, nigh_err *err);
+/* How many tokens its words count as, before anything is decided. */
+uint32_t nigh_place_estimate(const nigh_request *r);
 /* Is this request one for a feature? */
 bool nigh_place_takes(const nigh_place *p, const nigh_answer *a);
 /* Decides and begins; the answer is Place's from here on. On the reader's thread. */

@@ -296,7 +296,9 @@ nigh_status place_enqueue(nigh_placed *pl, uint32_t wait_s, nigh_err *err) {
     nigh_format(text, sizeof text, "queued as %s: no target can answer now; GET /v1/queue/%s has it later", q.id, q.id);
     /* A client of a stream reads events only: a quiet end would look like an answer. */
     if (pl->a->r.stream) nigh_openai_begin_stream(pl->a);
-    if (pl->a->r.stream || reply_queued(pl, &q) != NIGH_OK) nigh_openai_end_in_error(pl->a, 503, "queued", NULL, text);
+    if (pl->a->front && !pl->a->r.stream) nigh_openai_end_in_error(pl->a, 409, "queued", NULL, text);   /* nor there */
+    else if (pl->a->r.stream || reply_queued(pl, &q) != NIGH_OK)
+        nigh_openai_end_in_error(pl->a, 503, "queued", NULL, text);
     place_over(pl);
     place_queue_wake(p);
     return NIGH_OK;

@@ -76,6 +76,8 @@ uint32_t place_tokens(const nigh_request *r) {
     return (uint32_t)(w.bytes / BYTES_A_TOKEN) + 1;
 }
 
+uint32_t nigh_place_estimate(const nigh_request *r) { return place_tokens(r); }
+
 bool place_read(const nigh_place *p, const nigh_asked *asked, const nigh_request *r, nigh_place_request *out,
     nigh_str *name) {
     nigh_str class = nigh_str_of(asked ? asked->data_class : "");
