@@ -54,18 +54,19 @@ static void reply_or_fail(nigh_exchange *x, nigh_status made, nigh_buf *b) {
     nigh_buf_release(b);
 }
 
-static nigh_status add_models(nigh_buf *b, const nigh_node *n) {
+static nigh_status add_models(nigh_buf *b, const nigh_node *n, nigh_exchange *x) {
     NIGH_TRY(nigh_buf_add(b, NIGH_STR("{\"object\":\"list\",\"data\":[")));
     for (size_t i = 0; i < n->model_count; i++) {
         if (i) NIGH_TRY(nigh_buf_add_char(b, ','));
         NIGH_TRY(add_model(b, &n->models[i]));
     }
+    NIGH_TRY(nigh_place_models(n->place, nigh_place_rights(n->place, x), b));
     return nigh_buf_add(b, NIGH_STR("]}"));
 }
 
 static void get_models(void *ud, nigh_exchange *x) {
-    nigh_buf b = NIGH_BUF(65536);
-    reply_or_fail(x, add_models(&b, ud), &b);
+    nigh_buf b = NIGH_BUF(1 << 20);
+    reply_or_fail(x, add_models(&b, ud, x), &b);
 }
 
 static void get_model(void *ud, nigh_exchange *x) {
@@ -75,6 +76,7 @@ static void get_model(void *ud, nigh_exchange *x) {
     const nigh_served *m = id.len ? nigh_node_find(ud, id) : NULL;
     nigh_buf b = NIGH_BUF(4096);
     if (m) reply_or_fail(x, add_model(&b, m), &b);
+    else if (nigh_place_has_model(((nigh_node *)ud)->place, id)) reply_or_fail(x, nigh_place_add_model(&b, id), &b);
     else nigh_exchange_error(x, 404, "model_not_found", "model",
         "there is no such model here; GET /v1/models lists them");
 }

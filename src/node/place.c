@@ -96,6 +96,34 @@ void nigh_place_close(nigh_place *p) {
     nigh_free(p);
 }
 
+/* ---- features as models ---- */
+
+nigh_status nigh_place_add_model(nigh_buf *out, nigh_str id) {
+    NIGH_TRY(nigh_buf_add(out, NIGH_STR("{\"id\":")));
+    NIGH_TRY(nigh_json_add_string(out, id));
+    return nigh_buf_add(out, NIGH_STR(",\"object\":\"model\",\"created\":0,\"owned_by\":\"policy\"}"));
+}
+
+nigh_status nigh_place_models(const nigh_place *p, const nigh_rights *rights, nigh_buf *out) {
+    char id[128];
+    for (size_t f = 0; p->policy && f < p->policy->feature_count; f++) {
+        nigh_str name = p->policy->features[f].name;
+        if (nigh_rights_allow(rights, name, NULL) != NIGH_OK) continue;
+        size_t n = nigh_format(id, sizeof id, "feature/%.*s", (int)nigh_min(name.len, 100), name.ptr);
+        NIGH_TRY(nigh_buf_add_char(out, ','));
+        NIGH_TRY(nigh_place_add_model(out, (nigh_str){ id, n }));
+    }
+    return NIGH_OK;
+}
+
+bool nigh_place_has_model(const nigh_place *p, nigh_str id) {
+    nigh_str prefix = NIGH_STR("feature/");
+    if (!p->policy || !nigh_str_starts(id, prefix)) return false;
+    for (size_t f = 0; f < p->policy->feature_count; f++)
+        if (nigh_str_eq(p->policy->features[f].name, nigh_str_slice(id, prefix.len, id.len))) return true;
+    return false;
+}
+
 /* ---- GET /nigh/placement ---- */
 
 static bool has_policy(const nigh_place *p, nigh_exchange *x) {

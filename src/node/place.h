@@ -42,6 +42,11 @@ void nigh_place_begin(nigh_place *p, nigh_answer *a);
 /* The JSON object of `nigh_receipt`. */
 NIGH_CHECK nigh_status nigh_place_receipt(const nigh_placed *pl, nigh_buf *out);
 
+/* The features that this caller may ask, as models by the names "feature/NAME": for clients that choose from a list. */
+NIGH_CHECK nigh_status nigh_place_models(const nigh_place *p, const nigh_rights *rights, nigh_buf *out);
+bool nigh_place_has_model(const nigh_place *p, nigh_str id);
+NIGH_CHECK nigh_status nigh_place_add_model(nigh_buf *out, nigh_str id);
+
 /* ---- routes ---- */
 void nigh_place_explain(nigh_place *p, nigh_exchange *x);
 void nigh_place_about(nigh_place *p, nigh_exchange *x);

@@ -77,8 +77,10 @@ static void measure(place_target *s, const place_hop *hop, uint64_t now_ms) {
     s->total_ms[s->count % PLACE_SAMPLES] = hop->total_ms;
     s->count++;
     uint32_t n = s->count < PLACE_SAMPLES ? s->count : PLACE_SAMPLES;
-    s->first_p95 = p95(s->first_ms, n);
-    s->total_p95 = p95(s->total_ms, n);
+    if (n < PLACE_SAMPLES || s->count % 8 == 0) {
+        s->first_p95 = p95(s->first_ms, n);
+        s->total_p95 = p95(s->total_ms, n);
+    }
     s->first_ewma = ewma(s->first_ewma, hop->first_ms);
     s->total_ewma = ewma(s->total_ewma, hop->total_ms);
 }

@@ -109,6 +109,13 @@ up('no target: the error names the rule, and the status whether it may pass', as
   equal((await n.post('/nigh/offline', { offline: false })).status, 200);
 });
 
+up('features stand among the models, for clients that choose from a list', async () => {
+  const ids = (await (await fetch(`http://${n.host}/v1/models`)).json()).data.map((m) => m.id);
+  equal(ids, [model, ...Object.keys(policy.features).map((f) => `feature/${f}`)]);
+  equal((await (await fetch(`http://${n.host}/v1/models/feature/story`)).json()).id, 'feature/story');
+  equal((await fetch(`http://${n.host}/v1/models/feature/none`)).status, 404);
+});
+
 up('explain decides and runs nothing', async () => {
   const before = await n.metric('nigh_generated_tokens_total');
   const r = await ask({ model: 'feature/away' }, { 'x-data-class': 'secret' }, '/v1/placement/explain');

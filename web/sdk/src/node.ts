@@ -107,8 +107,8 @@ export class NodeBackend implements Backend {
 
   async models(): Promise<About[]> {
     const reply = await this.#fetch('/v1/models');
-    const body = (await reply.json()) as { data: { id: string; nigh: Record<string, never> }[] };
-    return body.data.map((m) => {
+    const body = (await reply.json()) as { data: { id: string; nigh?: Record<string, never> }[] };
+    return body.data.filter((m) => m.nigh).map((m) => {     // the others are features of the node's policy
       const n = m.nigh as unknown as {
         sha256: string; architecture: string; parameters: number; context_tokens: number; embedding_size: number;
         gives: 'text' | 'vectors'; chat_template: boolean; bytes?: number;
