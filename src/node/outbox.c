@@ -226,7 +226,13 @@ static nigh_status make_tables(nigh_outbox *q, nigh_err *err) {
         " receipt TEXT NOT NULL, error TEXT NOT NULL, client_key BLOB, asked BLOB, request BLOB, answer BLOB);"
         "CREATE UNIQUE INDEX by_client ON entry(tenant, user, client_key) WHERE client_key IS NOT NULL;"
         "CREATE INDEX by_turn ON entry(state, tenant, next_ms);"
-        "CREATE INDEX by_size ON entry(tenant, bytes);"
+        "CREATE TABLE room(tenant TEXT PRIMARY KEY, entries INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;"
+        "CREATE TRIGGER came AFTER INSERT ON entry BEGIN INSERT INTO room VALUES(new.tenant, 1, new.bytes)"
+        " ON CONFLICT(tenant) DO UPDATE SET entries=entries+1, bytes=bytes+excluded.bytes; END;"
+        "CREATE TRIGGER went AFTER DELETE ON entry BEGIN UPDATE room SET entries=entries-1, bytes=bytes-old.bytes"
+        " WHERE tenant=old.tenant; END;"
+        "CREATE TRIGGER changed AFTER UPDATE OF bytes ON entry BEGIN UPDATE room SET bytes=bytes-old.bytes+new.bytes"
+        " WHERE tenant=old.tenant; END;"
         "CREATE TABLE check_key(hash BLOB NOT NULL)", err));
     keyed_hash(q, NIGH_STR("nigh queue"), NIGH_STR("key"), check);
     statement s = prepare(q, "INSERT INTO check_key VALUES(?)");
@@ -299,8 +305,8 @@ void nigh_outbox_close(nigh_outbox *q) {
 /* Nobody's entries may take all the room. */
 static nigh_status check_room(nigh_outbox *q, const char *tenant, size_t bytes, nigh_err *err) {
     uint64_t all, all_bytes, own, own_bytes;
-    statement s = prepare(q, "SELECT count(*), total(bytes), count(*) FILTER (WHERE tenant=?1),"
-        " total(bytes) FILTER (WHERE tenant=?1) FROM entry");
+    statement s = prepare(q, "SELECT total(entries), total(bytes), total(entries) FILTER (WHERE tenant=?1),"
+        " total(bytes) FILTER (WHERE tenant=?1) FROM room");
     if (s.s) string_in(&s, tenant);
     nigh_status status = first_row(&s, err);
     if (status == NIGH_OK) {

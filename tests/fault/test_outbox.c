@@ -440,6 +440,41 @@ static void test_damage(void) {
     end_folder();
 }
 
+/* No memory at any moment: an error, nothing half done, nothing leaked. */
+static void test_no_memory(void) {
+    begin_folder();
+    nigh_outbox *q = must_open();
+    nigh_outbox_close(q);
+    size_t acknowledged = 0, found = 0, failures = 0;
+    char ids[64][32];
+    for (uint64_t n = 1; n < 24; n++) {
+        nigh_buf hold = NIGH_BUF(1 << 20);
+        nigh_queued e = entry_of("t", "u", "words"), got;
+        q = NULL;
+        nigh_alloc_fail_at(n, true);
+        nigh_status status = nigh_outbox_open(&q, db, key, &err);
+        if (status == NIGH_OK && nigh_outbox_put(q, &e, NIGH_STR(""), &err) == NIGH_OK) {
+            memcpy(ids[acknowledged++], e.id, 32);
+            status = nigh_outbox_take(q, nigh_os_unix_ms() + 10, &got, &hold, &err);
+            if (status == NIGH_OK) status = nigh_outbox_answer(q, got.id, NIGH_STR("a"), "r", UINT64_MAX / 2, &err);
+        } else status = NIGH_ENOMEM;
+        failures += status != NIGH_OK;
+        nigh_alloc_fail_at(0, false);
+        nigh_buf_release(&hold);
+        nigh_outbox_close(q);
+        CHECK(nigh_alloc_live_bytes() == 0);
+    }
+    q = must_open();
+    nigh_buf hold = NIGH_BUF(1 << 20);
+    nigh_queued got;
+    for (size_t i = 0; q && i < acknowledged; i++)
+        found += nigh_outbox_get(q, nigh_str_of(ids[i]), NIGH_STR("t"), NIGH_STR("u"), 0, &got, &hold, &err) == NIGH_OK;
+    CHECK(acknowledged > 10 && found == acknowledged && failures > 3);
+    nigh_buf_release(&hold);
+    nigh_outbox_close(q);
+    end_folder();
+}
+
 /* ---- who reads the raw files ---- */
 
 static size_t search(const char *path, const char *what) {
@@ -513,4 +548,4 @@ static void test_threads(void) {
 }
 
 TEST_MAIN(T(test_way), T(test_ends), T(test_turns), T(test_kill), T(test_file_limit), T(test_full_disk), T(test_key),
-    T(test_damage), T(test_canaries), T(test_threads))
+    T(test_damage), T(test_no_memory), T(test_canaries), T(test_threads))

@@ -220,6 +220,32 @@ static void test_damage(void) {
     CHECK(nigh_alloc_live_bytes() == 0);
 }
 
+/* No memory for another user's sum: a limit may hold too early then, never too late. */
+static void test_no_memory(void) {
+    nigh_keys k = two_keys((nigh_rights){ .usd_day = 1 }, (nigh_rights){ .usd_day = 1 });
+    nigh_limits *l = NULL;
+    uint64_t now = nigh_os_unix_ms();
+    for (uint64_t n = 1; n < 3; n++) {
+        nigh_alloc_fail_at(n, true);
+        CHECK(nigh_limits_open(&l, &k, NULL, &err) == NIGH_ENOMEM);
+        nigh_alloc_fail_at(0, false);
+    }
+    CHECK(nigh_limits_open(&l, &k, NULL, &err) == NIGH_OK);
+    nigh_alloc_fail_at(1, true);
+    for (size_t i = 0; i < 1000; i++) {
+        char user[16];
+        snprintf(user, sizeof user, "u%zu", i);
+        nigh_limits_settle(l, &k.rights[0], 0, 0, 0.25, nigh_str_of(user), now);
+        CHECK(nigh_limits_spent(l, &k.rights[0], nigh_str_of(user), now) >= 0.25);
+    }
+    CHECK(near(nigh_limits_key_spent(l, &k.rights[0], now), 250));
+    CHECK(nigh_limits_spent(l, &k.rights[0], NIGH_STR("new"), now) > 100);
+    nigh_alloc_fail_at(0, false);
+    nigh_limits_close(l);
+    nigh_keys_release(&k);
+    CHECK(nigh_alloc_live_bytes() == 0);
+}
+
 /* Killed at any moment: what a child said it had settled is there. */
 static void test_kill(void) {
     nigh_keys k = two_keys((nigh_rights){ .usd_day = 1e9 }, (nigh_rights){ .usd_day = 1 });
@@ -289,5 +315,5 @@ static void test_threads(void) {
     CHECK(system(command) == 0);
 }
 
-TEST_MAIN(T(test_lines), T(test_keys), T(test_rights), T(test_minute), T(test_money), T(test_damage), T(test_kill),
-    T(test_threads))
+TEST_MAIN(T(test_lines), T(test_keys), T(test_rights), T(test_minute), T(test_money), T(test_damage), T(test_no_memory),
+    T(test_kill), T(test_threads))
