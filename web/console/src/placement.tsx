@@ -21,7 +21,7 @@ function Why({ d }: { d: Decision }) {
       {named.map((t) => (
         <li key={t.target}>
           <b>{t.target}</b> ({placeOf(t)}): {t.usable ? (d.order[0] === t.target ? 'asked first.' : `asked as number ${d.order.indexOf(t.target) + 1}.`)
-            : `not now: ${t.refused_by.map((r) => r.text).join('; ')}.`}
+            : `not now: ${t.refused_by.map((r) => r.text).join('; ')}.`}{t.cost_usd ? ` At most ${t.cost_usd.toFixed(6)} USD.` : ''}
         </li>
       ))}
       {d.redact.length > 0 && <li class="soft">Before anything leaves: {d.redact.join(' and ')} replaced.</li>}
@@ -56,7 +56,8 @@ function Card({ f, tiers }: { f: Feature; tiers: Map<string, string> }) {
 }
 
 const healthOf = (t: Target): string => (t.tier === 'device' ? (t.here ? 'here' : 'its model is not here')
-  : t.health === 'open' ? 'reachable as far as is known' : t.health === 'closed' ? `left alone for ${Math.ceil(t.closed_ms / 1000)} s` : 'one request tries it');
+  : t.health === 'open' ? 'reachable as far as is known'
+  : t.health === 'closed' ? `left alone for ${Math.ceil(t.closed_ms / 1000)} s` : 'one request tries it');
 
 function Targets({ all }: { all: Target[] }) {
   return (
@@ -92,7 +93,8 @@ function Question({ state }: { state: State }) {
       <h2 id="leave-title">Can this leave?</h2>
       <form ref={form} onSubmit={askIt}>
         <label>Feature <select name="feature" id="leave-feature">{state.features.map((f) => <option key={f.feature}>{f.feature}</option>)}</select></label>
-        <label>Class <select name="class" id="leave-class"><option value="">as the feature says</option>{classes.map((c) => <option key={c}>{c}</option>)}</select></label>
+        <label>Class <select name="class" id="leave-class">
+          <option value="">as the feature says</option>{classes.map((c) => <option key={c}>{c}</option>)}</select></label>
         <label class="wide" for="leave-words">Text
           <textarea name="words" id="leave-words" rows={2} placeholder="What somebody would write. It is not run and not kept." />
         </label>
@@ -104,11 +106,14 @@ function Question({ state }: { state: State }) {
           <>
             <p class={a.may.length ? 'verdict may' : 'verdict well'}>
               {a.may.length === 0 ? <><b>No.</b> As {d.class}, {d.feature || 'an unknown feature'} reaches no place outside this device.</>
-                : <><b>Yes{d.redact.length ? ', redacted' : ''}.</b> As {d.class}, {d.feature} may reach {a.may.map((t) => `${t.target} (${placeOf(t)})`).join(' or ')}
+                : <><b>Yes{d.redact.length ? ', redacted' : ''}.</b> As {d.class}, {d.feature} may reach{' '}
+                  {a.may.map((t) => `${t.target} (${placeOf(t)})`).join(' or ')}
                   {a.now ? '.' : ', though not now.'}</>}
             </p>
             {a.never.length > 0 && (
-              <ul class="why">{a.never.map((t) => <li key={t.target}><b>{t.target}</b> ({placeOf(t)}): never, {t.refused_by.map((r) => r.text).join('; ')}.</li>)}</ul>
+              <ul class="why">{a.never.map((t) => (
+                <li key={t.target}><b>{t.target}</b> ({placeOf(t)}): never, {t.refused_by.map((r) => r.text).join('; ')}.</li>
+              ))}</ul>
             )}
           </>
         )}
@@ -117,16 +122,19 @@ function Question({ state }: { state: State }) {
   );
 }
 
-const became = (r: Entry): string => (r.outcome === 'error' ? `error: ${r.rule || 'no rule named'}` : r.outcome === 'queued' ? 'queued' : r.degraded || 'answered');
+const became = (r: Entry): string => (r.outcome === 'error' ? `error: ${r.rule || 'no rule named'}`
+  : r.outcome === 'queued' ? 'queued' : r.degraded || 'answered');
 const last = (r: Entry): string => { const h = r.hops.at(-1); return h ? `${h.target} (${placeOf(h)})` : 'nowhere'; };
 const left = (r: Entry): number => r.hops.reduce((s, h) => s + (h.tier === 'device' ? 0 : h.bytes_out), 0);
-const QUESTIONS = [['where', 'Where did it go?'], ['who', 'Who can read it?'], ['kept', 'How long is it kept?'], ['leave', 'May it leave the region?']] as const;
+const QUESTIONS = [['where', 'Where did it go?'], ['who', 'Who can read it?'], ['kept', 'How long is it kept?'],
+  ['leave', 'May it leave the region?']] as const;
 
 function Book({ features, tick }: { features: string[]; tick: number }) {
   const [book, setBook] = useState<Ledger | null>(null), [said, say] = useState(''), [feature, setFeature] = useState('');
   const [chosen, choose] = useState(''), [four, setFour] = useState<Where | null>(null);
   useEffect(() => {
-    ledger(feature, SHOWN).then((l) => { setBook(l); say(''); }, (e) => say(e instanceof Refused && e.status === 404 ? 'This node keeps no ledger.' : wordsOf(e)));
+    ledger(feature, SHOWN).then((l) => { setBook(l); say(''); },
+      (e) => say(e instanceof Refused && e.status === 404 ? 'This node keeps no ledger.' : wordsOf(e)));
   }, [feature, tick]);
   const show = (id: string): void => {
     choose(id);
@@ -139,19 +147,22 @@ function Book({ features, tick }: { features: string[]; tick: number }) {
       <p class="row">
         <label>Feature <select id="book-feature" value={feature} onChange={(e) => setFeature(e.currentTarget.value)}>
           <option value="">all</option>{features.map((f) => <option key={f}>{f}</option>)}</select></label>
-        {book && book.totals.length > 0 && <span>{book.totals.map((t) => `${t.target || 'nowhere'}: ${count(t.answers, 'answer')}, ${sent(t.bytes_out)} sent`).join(' · ')}</span>}
+        {book && book.totals.length > 0 && (
+          <span>{book.totals.map((t) => `${t.target || 'nowhere'}: ${count(t.answers, 'answer')}, ${sent(t.bytes_out)} sent`).join(' · ')}</span>
+        )}
       </p>
       {said ? <p class="note">{said}</p> : !book ? <p class="note">Reading…</p> : book.records.length === 0 ? <p class="note">No answers yet.</p> : (
         <div class="scroll">
           <table>
-            <thead><tr><th scope="col">When</th><th scope="col">Feature</th><th scope="col">Where</th><th scope="col">Left</th><th scope="col">What</th></tr></thead>
+            <thead><tr>{['When', 'Feature', 'Where', 'Left', 'What'].map((h) => <th key={h} scope="col">{h}</th>)}</tr></thead>
             <tbody>
               {book.records.map((r) => (
                 <tr key={r.id} class={chosen === r.id ? 'on' : ''}>
                   <td><button type="button" class="plain" aria-expanded={chosen === r.id} aria-controls="four" title={r.id} onClick={() => show(r.id)}>
                     {new Date(r.at_ms).toLocaleTimeString()}</button></td>
                   <td>{r.feature || 'a model'} <span class="class">{r.class}</span></td>
-                  <td>{last(r)}</td><td>{sent(left(r))}{r.redacted > 0 && `, ${r.redacted} redacted`}</td><td class={r.outcome === 'error' ? 'bad' : ''}>{became(r)}</td>
+                  <td>{last(r)}</td><td>{sent(left(r))}{r.redacted > 0 && `, ${r.redacted} redacted`}</td>
+                  <td class={r.outcome === 'error' ? 'bad' : ''}>{became(r)}</td>
                 </tr>
               ))}
             </tbody>
@@ -159,7 +170,8 @@ function Book({ features, tick }: { features: string[]; tick: number }) {
         </div>
       )}
       <div id="four" role="status" aria-live="polite">
-        {chosen && four && <><p class="note"><code>{chosen}</code></p><dl class="four">{QUESTIONS.map(([k, q]) => <><dt>{q}</dt><dd id={`four-${k}`}>{four[k]}</dd></>)}</dl></>}
+        {chosen && four && <p class="note"><code>{chosen}</code></p>}
+        {chosen && four && <dl class="four">{QUESTIONS.map(([k, q]) => <><dt>{q}</dt><dd id={`four-${k}`}>{four[k]}</dd></>)}</dl>}
       </div>
     </section>
   );
@@ -181,8 +193,9 @@ export function Placement() {
     return (
       <div class="page" id="placement"><section>
         <h2>Placement</h2>
-        {said === 'none' ? <p>This node has no policy, so every request is answered by its own models. Start it with <code>nigh serve --policy features.json</code>.</p>
-          : <p class="note">{said}</p>}
+        {said !== 'none' ? <p class="note">{said}</p> : (
+          <p>This node has no policy, so every request is answered by its own models. Start it with <code>nigh serve --policy features.json</code>.</p>
+        )}
       </section></div>
     );
   const tiers = new Map(state.targets.map((t) => [t.target, t.tier as string]));
