@@ -106,7 +106,7 @@ ALWAYS __m512 add_block(nigh_form f, const __m512i w[8], const scales *s, const 
 /* less[t] = da[t] * (float)sum[2 * t] for `tokens` tokens, at most 16, where a type has a minimum and one scale. */
 ALWAYS void token_minima(nigh_form f, size_t tokens, const float *da, const int32_t *sum, float less[TILE]) {
     if (!f.has_min || f.sub != 32) return;
-    if (tokens < 4) {
+    if (tokens < 6) {
         for (size_t t = 0; t < tokens; t++) less[t] = da[t] * (float)sum[2 * t];
         return;
     }
@@ -119,6 +119,40 @@ ALWAYS void token_minima(nigh_form f, size_t tokens, const float *da, const int3
     _mm512_storeu_ps(less, _mm512_mul_ps(scale, sums));
     /* From memory one value is free for all lanes; the compiler would take it out of a register instead. */
     __asm__ volatile("" : : "r"(less) : "memory");
+}
+
+/* ---- one block, some tokens, one scale for 32 columns: a register of weights for all of them, then the next, so that
+ * no product waits for the one before ---- */
+
+ALWAYS void start_sums(nigh_form f, size_t tokens, const int32_t *sum, __m512i *isum) {
+    UNROLL for (size_t t = 0; t < tokens; t++)
+        isum[t] = f.zero ? _mm512_slli_epi32(_mm512_set1_epi32(sum[2 * t]), log2_of(f.zero)) : _mm512_setzero_si512();
+}
+
+ALWAYS void dot_register(size_t tokens, __m512i w, const int8_t *q, __m512i *isum) {
+    UNROLL for (size_t t = 0; t < tokens; t++) {
+        int32_t four;
+        memcpy(&four, q + NIGH_BLOCK * t, 4);
+        isum[t] = _mm512_dpbusd_epi32(isum[t], w, _mm512_set1_epi32(four));
+    }
+}
+
+ALWAYS void scale_sums(nigh_form f, size_t tokens, const __m512i *isum, __m512 dw, __m512 mw, const float *da,
+                       const float *less, __m512 *acc) {
+    UNROLL for (size_t t = 0; t < tokens; t++) {
+        __m512 by = _mm512_mul_ps(dw, _mm512_set1_ps(da[t]));
+        acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(_mm512_cvtepi32_ps(isum[t]), by));
+        if (f.has_min) acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(mw, _mm512_set1_ps(less[t])));
+    }
+}
+
+/* What a token has: q at 32 bytes from the one before. */
+ALWAYS void add_tokens(nigh_form f, size_t tokens, const __m512i w[8], const scales *s, const int8_t *q,
+                       const float *da, const int32_t *sum, const float *less, __m512 *acc) {
+    UNSET __m512i isum[8];
+    start_sums(f, tokens, sum, isum);
+    UNROLL for (int j = 0; j < 8; j++) dot_register(tokens, w[j], q + 4 * j, isum);
+    scale_sums(f, tokens, isum, s->dw, s->mw, da, less, acc);
 }
 
 /* ---- one group, some tokens ---- */
@@ -154,8 +188,12 @@ ALWAYS void quant_tile(nigh_type type, size_t tokens, const nigh_mat *m, size_t 
             token_minima(f, tokens, da, sum, less);
             read_planes(f, at + i * nigh_form_plane_bytes(f), w);
             scales s = read_scales(type, f, scale, i);
-            UNROLL for (size_t t = 0; t < tokens; t++)
-                acc[t] = add_block(f, w, &s, q + t * NIGH_BLOCK, da[t], sum + 2 * t, f.has_min ? less[t] : 0, acc[t]);
+            /* 16 sums, 8 registers of weights and 4 of integers are what fits. */
+            size_t step = f.sub == 16 ? 1 : tokens > 8 ? 4 : tokens;
+            UNROLL for (size_t t = 0; t < tokens; t += step) {
+                if (f.sub == 32) add_tokens(f, step, w, &s, q + t * NIGH_BLOCK, da + t, sum + 2 * t, less + t, acc + t);
+                else acc[t] = add_block(f, w, &s, q + t * NIGH_BLOCK, da[t], sum + 2 * t, 0, acc[t]);
+            }
         }
         at += nigh_form_span_bytes(f, span);
     }
@@ -236,21 +274,9 @@ ALWAYS void desk_block(nigh_form f, const uint8_t *w, __m512 dw, __m512 mw, cons
     UNSET __m512i isum[TILE];
     UNSET float less[TILE];
     token_minima(f, TILE, da, sum, less);
-    UNROLL for (int t = 0; t < TILE; t++)
-        isum[t] = f.zero ? _mm512_slli_epi32(_mm512_set1_epi32(sum[2 * t]), log2_of(f.zero)) : _mm512_setzero_si512();
-    UNROLL for (int j = 0; j < 8; j++) {
-        __m512i r = load(w + 64 * j);
-        UNROLL for (int t = 0; t < TILE; t++) {
-            int32_t four;
-            memcpy(&four, q + NIGH_BLOCK * t + 4 * j, 4);
-            isum[t] = _mm512_dpbusd_epi32(isum[t], r, _mm512_set1_epi32(four));
-        }
-    }
-    UNROLL for (int t = 0; t < TILE; t++) {
-        __m512 by = _mm512_set1_ps(da[t]);
-        acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(_mm512_cvtepi32_ps(isum[t]), _mm512_mul_ps(dw, by)));
-        if (f.has_min) acc[t] = _mm512_add_ps(acc[t], _mm512_mul_ps(mw, _mm512_set1_ps(less[t])));
-    }
+    start_sums(f, TILE, sum, isum);
+    UNROLL for (int r = 0; r < 8; r++) dot_register(TILE, load(w + 64 * r), q + 4 * r, isum);
+    scale_sums(f, TILE, isum, dw, mw, da, less, acc);
 }
 
 /* Blocks first..first+count-1, which lie on the desk, for tokens t..t+15; what came before stands in out. */
