@@ -11,9 +11,10 @@
  * CHUNKS_EACH of them, for the products make the token ready anew for each (kernel_wasm.c). Who waits looks for
  * SPIN_NS, then sleeps at an address (memory.atomic.wait32) until it is told.
  *
- * A worker that loses its core in the middle of a chunk holds the caller up. So the time that the caller waits is
- * added up; where it is over a fifth of a stretch of calls, as many calls are made without the workers, and what was
- * faster is kept for a while. The same numbers come out. */
+ * A worker that loses its core in the middle of a chunk holds the caller up, and threads that take turns on one core
+ * are slower than one alone. So stretches of calls are timed. Where the caller waits for over a tenth of one, or its
+ * calls take a quarter longer than the usual ones, and now and then in any case, as many calls are made without the
+ * workers, and what was faster is kept for a while. The same numbers come out. */
 #include "base/pool.h"
 
 #if defined(__wasm_atomics__)
@@ -26,7 +27,7 @@ enum { POOL_THREADS_MAX = 64, CHUNKS_EACH = 24, NOTIFY_ALL = 0x7fffffff };
 #define SPIN_NS 50000u
 #define STRETCH_NS 40000000u                    /* of calls, before they are looked at */
 #define RETRY_NS 500000000u                     /* how long what was kept stays; twice as long each time, up to */
-#define RETRY_MAX_NS 8000000000ull
+#define RETRY_MAX_NS 4000000000ull
 
 typedef struct { _Alignas(64) atomic_uint_fast64_t left; } share;
 typedef struct { uint64_t calls, ns, waited_ns; } stretch;
@@ -43,8 +44,9 @@ struct nigh_pool {
     /* the caller's own */
     nigh_pool_stats stats;
     stretch now, before;
-    bool alone, trying;                         /* without the workers; to see whether that is faster */
-    uint64_t retry_at_ns, retry_ns;
+    bool alone, trying, kept_alone;             /* without the workers; to see whether that is faster; it was */
+    uint64_t kept_at_ns, retry_ns;              /* when that was seen, and for how long it counts */
+    uint64_t usual_ns;                          /* of one call with the workers */
     share shares[POOL_THREADS_MAX];
 };
 
@@ -183,7 +185,7 @@ void nigh_pool_ahead_pieces(nigh_pool *p, nigh_pool_pieces next) {
 
 /* ---- one call ---- */
 
-/* Closes the call and waits for those that joined it. Returns how long that was past the spin, in ns. */
+/* Closes the call and waits for those that joined it. Returns how long that was in ns; 0: hardly. */
 static uint64_t close_call(nigh_pool *p) {
     unsigned joined = atomic_fetch_and(&p->ticket, ~1u) >> 1 & 127, done;
     uint64_t until = 0;
@@ -192,9 +194,9 @@ static uint64_t close_call(nigh_pool *p) {
         atomic_store(&p->caller_sleeps, true);
         while ((done = atomic_load(&p->finished)) != joined) sleep_at(&p->finished, done);
         atomic_store(&p->caller_sleeps, false);
-        return nigh_os_now_ns() - until;
+        break;
     }
-    return 0;
+    return until ? nigh_os_now_ns() - (until - SPIN_NS) : 0;
 }
 
 static void run_together(nigh_pool *p) {
@@ -209,25 +211,38 @@ static void run_together(nigh_pool *p) {
     p->stats.calls++;
 }
 
+/* As many calls as before are made without the workers: what is kept from now on? */
+static void decide(nigh_pool *p, uint64_t clock) {
+    bool alone = p->now.ns + p->now.ns / 16 < p->before.ns, same = alone == p->kept_alone;
+    p->retry_ns = same && p->retry_ns ? 2 * p->retry_ns : RETRY_NS;
+    if (p->retry_ns > RETRY_MAX_NS) p->retry_ns = RETRY_MAX_NS;
+    p->kept_at_ns = clock;
+    p->usual_ns = p->before.ns / p->before.calls;
+    p->stats.lowered += alone;
+    p->alone = p->kept_alone = alone;
+    p->trying = false;
+}
+
+/* A stretch with the workers is over: does it look as if they were no help? */
+static bool doubtful(nigh_pool *p, uint64_t clock) {
+    uint64_t each = p->now.ns / p->now.calls, age = clock - p->kept_at_ns;
+    bool slow = p->usual_ns && each > p->usual_ns + p->usual_ns / 4;
+    if (!p->usual_ns || each < p->usual_ns) p->usual_ns = each;
+    return age >= p->retry_ns || (age >= RETRY_NS && (slow || p->now.waited_ns > p->now.ns / 10));
+}
+
 /* Looks at the calls since the last look: is it time to try without the workers, or with them again? */
 static void look_back(nigh_pool *p, uint64_t clock) {
     if (p->trying) {
         if (p->now.calls < p->before.calls) return;
-        p->trying = false;
-        p->alone = p->now.ns + p->now.ns / 16 < p->before.ns;
-        p->stats.lowered += p->alone;
-        p->retry_ns = p->retry_ns ? 2 * p->retry_ns : RETRY_NS;
-        if (p->retry_ns > RETRY_MAX_NS) p->retry_ns = RETRY_MAX_NS;
-        p->retry_at_ns = clock + p->retry_ns;
+        decide(p, clock);
     } else if (p->now.ns < STRETCH_NS) {
         return;
     } else if (p->alone) {
-        p->alone = clock < p->retry_at_ns;
-    } else if (p->now.waited_ns > p->now.ns / 5 && clock >= p->retry_at_ns) {
+        p->alone = clock - p->kept_at_ns < p->retry_ns;
+    } else if (doubtful(p, clock)) {
         p->before = p->now;
         p->trying = p->alone = true;
-    } else if (clock >= p->retry_at_ns) {
-        p->retry_ns = 0;
     }
     p->now = (stretch){ 0 };
 }
