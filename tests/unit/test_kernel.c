@@ -690,6 +690,31 @@ static void test_attend(void) {
             }
 }
 
+/* A NaN in a value shows in the 32 numbers that share its scale, an infinity in a key in all; on every set. */
+static void check_damage(const nigh_kernels *k, nigh_type type, bool in_key) {
+    uint64_t state = test_seed();
+    heads h = heads_new(type, 3, 64, 100, 0, &state);
+    float key[64], value[64];
+    for (size_t d = 0; d < 64; d++) { key[d] = rand_float(&state); value[d] = rand_float(&state); }
+    if (in_key) key[50] = INFINITY;
+    else value[5] = NAN;
+    nigh_kv_store(type, h.cache + 40 / NIGH_KV_BLOCK * h.a.block_stride, 64, 40 % NIGH_KV_BLOCK, key, value);
+    attend_all(k, &h, 2);
+    for (size_t i = 0; i < 3 * 64; i++)
+        CHECK_MSG(isnan(h.out[i]) == (in_key || i % 64 < 32), "%s %s %d: %zu is %g", k->name, nigh_type_name(type),
+                  in_key, i, (double)h.out[i]);
+    heads_free(&h);
+}
+
+static void test_attend_damage(void) {
+    tables t = tables_new();
+    for (int n = 0; n < 4; n++) {
+        nigh_type type = n % 2 ? NIGH_TYPE_I16 : NIGH_TYPE_Q8_0;
+        check_damage(&t.ref, type, n > 1);
+        for (size_t i = 0; i < t.count; i++) check_damage(&t.isa[i], type, n > 1);
+    }
+}
+
 static void test_weight(void) {
     double worst_near = 0, worst = 0;
     for (int i = 0; i < 693000; i++) {
@@ -705,4 +730,5 @@ static void test_weight(void) {
 
 TEST_MAIN(T(test_packed_means_the_same), T(test_pack), T(test_ref_matmul_is_right), T(test_math_f32), T(test_math_f64),
           T(test_matmul_bits), T(test_matmul_large), T(test_matmul_ends), T(test_quantize_bits),
-          T(test_elementwise_bits), T(test_kv_f16), T(test_kv_q8_0), T(test_weight), T(test_attend))
+          T(test_elementwise_bits), T(test_kv_f16), T(test_kv_q8_0), T(test_weight), T(test_attend),
+          T(test_attend_damage))
