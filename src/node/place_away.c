@@ -99,9 +99,7 @@ static void hold_if_full(nigh_placed *pl) {
 
 static void begin(nigh_placed *pl) {
     place_note_first(pl);
-    if (!pl->a->r.stream || pl->a->begun) return;
-    place_head(pl, false);
-    nigh_openai_begin_stream(pl->a);
+    if (pl->a->r.stream && !pl->a->begun) place_begin_stream(pl);
 }
 
 static void say(nigh_placed *pl, nigh_str text) {

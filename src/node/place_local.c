@@ -21,10 +21,7 @@ static void on_step(void *ud, size_t seq, const nigh_step *step) {
     nigh_answer *a = ud;
     nigh_placed *pl = a->placed;
     place_note_first(pl);
-    if (a->r.stream && !pl->hold && !a->begun) {
-        place_head(pl, false);
-        nigh_openai_begin_stream(a);
-    }
+    if (a->r.stream && !pl->hold && !a->begun) place_begin_stream(pl);
     if (pl->keep_sent && nigh_buf_add(&pl->sent, step->text) != NIGH_OK) a->broken = true;
     place_catch(pl, step->text);
     nigh_openai_step(a, seq, step);

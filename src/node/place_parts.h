@@ -180,6 +180,7 @@ uint32_t place_left_ms(const nigh_placed *pl);          /* of the feature's time
 bool place_has_next(const nigh_placed *pl);
 place_hop *place_hop_now(nigh_placed *pl);
 void place_note_first(nigh_placed *pl);
+void place_begin_stream(nigh_placed *pl);               /* its first text is there */
 
 /* ---- place_local.c, place_away.c: PLACE_OK: it runs, and place_ended comes ---- */
 place_end place_local_start(nigh_placed *pl, nigh_refusal *why);

@@ -31,6 +31,13 @@ bool place_has_next(const nigh_placed *pl) {
     return false;
 }
 
+/* From here on only a feature that goes on elsewhere, keeps answers or is captured needs the words of the request. */
+void place_begin_stream(nigh_placed *pl) {
+    place_head(pl, false);
+    nigh_openai_begin_stream(pl->a);
+    if (!pl->keep_sent && !pl->catches) (void)!nigh_request_forget(&pl->a->r);
+}
+
 /* ---- one try ---- */
 
 nigh_status place_make_room(nigh_placed *pl) {
