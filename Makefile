@@ -130,7 +130,7 @@ $B/tools/%: tools/%.c tests/test.h
 
 # ---- what one types ----
 .PHONY: golden-models fuzz-programs arm test-arm sdk
-.PHONY: all run test test-native tidy wasm bench-ledger bench-kernel bench-matrix bench-start bench-peers fuzz install uninstall clean help
+.PHONY: all run test test-native tidy wasm bench-ledger bench-node bench-kernel bench-matrix bench-start bench-peers fuzz install uninstall clean help
 run:            ## install what is missing, build, start the node at http://127.0.0.1:6444
 	@tools/install.sh run
 	@$(MAKE) -s --no-print-directory -j$$(nproc) all
@@ -151,6 +151,9 @@ $B/bench/%: bench/%.c $(LIB)
 
 bench-ledger: $B/bench/bench_ledger   ## what a record of the ledger costs, as CSV; ARGS="RECORDS RATE"
 	@$B/bench/bench_ledger $(ARGS)
+
+bench-node: all $B/bench/bench_node     ## what a node with a policy adds to an answer, as CSV; ARGS="SECONDS RATE AT_ONCE STREAMS"
+	@$B/bench/bench_node $B/nigh models/nigh-stories.gguf $(ARGS)
 
 bench-kernel: $B/bench/bench_kernel   ## the arithmetic alone, as CSV; ARGS="THREADS TYPE ISA" narrows it
 	@$B/bench/bench_kernel $(ARGS)

@@ -3,68 +3,17 @@
  * processor time a call; then the memory of streams that are held open. bench_upstream [CALLS [AT_ONCE [STREAMS]]]
  * 20000 16 2000 */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/os.h"
 #include "node/upstream.h"
-
-#define CHUNK(delta, finish) \
-    "data: {\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\"," \
-    "\"choices\":[{\"index\":0,\"delta\":" delta ",\"finish_reason\":" finish "}]}\n\n"
-#define HEAD \
-    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nx-request-id: r1\r\n\r\n"
-#define EVENTS \
-    CHUNK("{\"role\":\"assistant\",\"content\":\"Hello\"}", "null") \
-    CHUNK("{\"content\":\" world\"}", "null") CHUNK("{}", "\"stop\"") "data: [DONE]\n\n"
-#define ASK \
-    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"Summarise this mail in one sentence, " \
-    "please.\"}]}"
-
-/* ---- the stand-in: an epoll loop that answers each request whose body is there ---- */
-static char answer[2048];
-
-static void serve(int listener, bool hold) {
-    int ep = epoll_create1(0);
-    struct epoll_event e = { .events = EPOLLIN, .data.fd = listener }, ready[256];
-    char in[16384];
-    size_t len = hold ? strlen(HEAD) : strlen(answer);
-    epoll_ctl(ep, EPOLL_CTL_ADD, listener, &e);
-    for (;;) {
-        int n = epoll_wait(ep, ready, 256, -1);
-        for (int i = 0; i < n; i++) {
-            if (ready[i].data.fd == listener) {
-                e.data.fd = accept(listener, NULL, NULL);
-                if (e.data.fd >= 0) epoll_ctl(ep, EPOLL_CTL_ADD, e.data.fd, &e);
-                continue;
-            }
-            ssize_t got = read(ready[i].data.fd, in, sizeof in);    /* a request is small: it comes whole */
-            if (got <= 0) close(ready[i].data.fd);
-            else if (write(ready[i].data.fd, answer, len) < 0) close(ready[i].data.fd);
-        }
-    }
-}
-
-static pid_t start(int *port, bool hold) {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t len = sizeof a;
-    if (bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 4096) || getsockname(fd, (struct sockaddr *)&a, &len))
-        exit(1);
-    *port = ntohs(a.sin_port);
-    pid_t pid = fork();
-    if (pid == 0) serve(fd, hold);
-    close(fd);
-    return pid;
-}
+#include "stand_in.h"
 
 /* ---- the callers ---- */
 static struct {
@@ -139,7 +88,7 @@ static void run_direct(int port, size_t count) {
     for (size_t i = 0; i < count; i++) {
         uint64_t t = nigh_os_now_ns();
         if (write(fd, request, strlen(request)) < 0) exit(1);
-        for (size_t got = 0; got < strlen(answer);) {
+        for (size_t got = 0; got < strlen(stand_in_answer);) {
             ssize_t n = read(fd, in, sizeof in);
             if (n <= 0) exit(1);
             got += (size_t)n;
@@ -176,8 +125,7 @@ int main(int argc, char **argv) {
     nigh_err err = { 0 };
     setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_IGN);
-    snprintf(answer, sizeof answer, "%s%zx\r\n%s\r\n0\r\n\r\n", HEAD, strlen(EVENTS), EVENTS);
-    pid_t one = start(&port, false), two = start(&held_port, true);
+    pid_t one = stand_in_open(&port, false), two = stand_in_open(&held_port, true);
     nigh_upstream_opts o = { .calls_max = 20000 };
     if (nigh_upstream_open(&b.u, &o, &err) != NIGH_OK) { fprintf(stderr, "%s\n", err.text); return 1; }
     size_t room = count > streams ? count : streams;
