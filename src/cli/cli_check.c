@@ -78,12 +78,25 @@ static void print_flow(void *ud, const nigh_flow *f) {
     out->any = true;
 }
 
+static void print_capture(void *ud, const nigh_capture_rule *c) {
+    flow_printer *out = ud;
+    nigh_str feature = out->p->features[c->feature_idx].name;
+    if (out->json)
+        printf("%s{\"feature\":\"%.*s\",\"capture\":\"%.*s\",\"what\":\"its content is kept\"}", out->any ? "," : "",
+               (int)feature.len, feature.ptr, (int)c->name.len, c->name.ptr);
+    else
+        printf("%.*s, capture %.*s: its content is kept, or for longer, or for more readers\n", (int)feature.len,
+               feature.ptr, (int)c->name.len, c->name.ptr);
+    out->any = true;
+}
+
 static nigh_status answer_from(const nigh_policy *p, const words *w, nigh_err *err) {
     nigh_policy *older;
     NIGH_TRY(nigh_cli_policy_open(&older, w->from, err));
     flow_printer out = { p, w->json, false };
     if (w->json) printf("[");
     size_t count = nigh_policy_compare(older, p, print_flow, &out);
+    count += nigh_captures_compare(older, p, print_capture, &out);
     if (w->json) printf("]\n");
     else if (count == 0) printf("no new data flow: version %llu against %llu\n", (unsigned long long)p->version,
                                 (unsigned long long)older->version);
@@ -159,6 +172,13 @@ static void print_policy(const nigh_policy *p) {
     printf("version %llu: %zu features, %zu targets, %zu classes\n\n", (unsigned long long)p->version,
            p->feature_count, p->target_count, p->class_count);
     for (uint32_t i = 0; i < p->feature_count; i++) print_feature(p, i);
+    for (size_t i = 0; i < p->capture_count; i++) {
+        printf("\ncapture ");
+        print_text(p->captures[i].name);
+        printf(": what is asked of ");
+        print_text(p->features[p->captures[i].feature_idx].name);
+        printf(" is kept for a while, for its readers\n");
+    }
     for (uint32_t i = 0; i < p->feature_count; i++)
         if (!reach(p, i, UINT32_MAX)) {
             printf("\nwarning: ");

@@ -28,6 +28,8 @@ static const char help[] =
     "UTC\n"
     "                       (2026-11-21T18:40:00Z), or an age (90m, 24h, 7d); without --to until now\n"
     "      --limit N        lines, default 20, at most 10,000; the totals count everything that fits\n"
+    "      --delete-before T deletes what was written before this time; not while a node runs. What is left still\n"
+    "                       verifies, and a signed note says what is gone\n"
     "      --csv            for spreadsheets, times in UTC; without totals\n"
     "      --json           records and totals as they are kept\n"
     "      --file FILE      default $NIGH_HOME/ledger.db, or below ~/.local/share/nigh\n"
@@ -40,7 +42,7 @@ static const char help[] =
 enum { OUT_MAX = 256 << 20, LIMIT_DEFAULT = 20, SETTLE_US = 120000 };
 
 typedef struct {
-    const char *feature, *tenant, *target, *from, *to, *file;
+    const char *feature, *tenant, *target, *from, *to, *file, *before;
     int64_t limit;
     bool csv, json;
 } words;
@@ -316,12 +318,37 @@ static nigh_status find_and_print(nigh_ledger *l, const words *w, const nigh_led
     return status;
 }
 
+static nigh_status delete_before(const words *w, nigh_err *err) {
+    char own[4096], key[4096], when[64], n[32];
+    uint64_t before;
+    nigh_ledger *l;
+    nigh_signer signer;
+    nigh_ledger_proof was, now;
+    NIGH_TRY(nigh_cli_read_time("delete-before", w->before, &before, err));
+    NIGH_TRY(nigh_cli_home_path("keys/manifest", key, sizeof key, err));
+    if (!w->file) NIGH_TRY(nigh_cli_home_path("ledger.db", own, sizeof own, err));
+    if (!nigh_file_exists(key)) return nigh_failf(err, NIGH_ENOENT, 0,
+                                                  "%s: the key that signs the ledger is not here", key);
+    if (!nigh_file_exists(w->file ? w->file : own)) return nigh_fail(err, NIGH_ENOENT, 0, "there is no ledger");
+    nigh_signer_open(&signer, key);
+    NIGH_TRY(nigh_ledger_open(&l, w->file ? w->file : own, &signer, err));
+    nigh_status status = nigh_ledger_verify(l, NULL, &was, err);
+    if (status == NIGH_OK) status = nigh_ledger_expire(l, before, err);
+    if (status == NIGH_OK) status = nigh_ledger_verify(l, NULL, &now, err);
+    nigh_ledger_close(l);
+    if (status != NIGH_OK) return status;
+    printf("deleted %s record%s written before %s\n", nigh_show_count(n, was.records - now.records),
+           was.records - now.records == 1 ? "" : "s", nigh_cli_time(when, before));
+    return NIGH_OK;
+}
+
 static nigh_status run(int argc, char **argv, nigh_err *err) {
     words w = { .limit = LIMIT_DEFAULT };
     const nigh_opt opts[] = {
         { "feature", 0, NIGH_OPT_TEXT, &w.feature, 0, 0 }, { "tenant", 0, NIGH_OPT_TEXT, &w.tenant, 0, 0 },
         { "target", 0, NIGH_OPT_TEXT, &w.target, 0, 0 }, { "from", 0, NIGH_OPT_TEXT, &w.from, 0, 0 },
         { "to", 0, NIGH_OPT_TEXT, &w.to, 0, 0 }, { "file", 0, NIGH_OPT_TEXT, &w.file, 0, 0 },
+        { "delete-before", 0, NIGH_OPT_TEXT, &w.before, 0, 0 },
         { "limit", 0, NIGH_OPT_INT, &w.limit, 1, NIGH_LEDGER_FIND_MAX }, { "csv", 0, NIGH_OPT_FLAG, &w.csv, 0, 0 },
         { "json", 0, NIGH_OPT_FLAG, &w.json, 0, 0 } };
     nigh_ledger *l;
@@ -329,6 +356,7 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     if (argc) return nigh_failf(err, NIGH_EINVAL, 0, "takes options only, not '%s'", argv[0]);
     nigh_ledger_query q = { .feature = nigh_str_of(w.feature), .tenant = nigh_str_of(w.tenant),
                             .target = nigh_str_of(w.target), .limit = (uint32_t)w.limit };
+    if (w.before) return delete_before(&w, err);
     if (w.from) NIGH_TRY(nigh_cli_read_time("from", w.from, &q.from_ms, err));
     if (w.to) NIGH_TRY(nigh_cli_read_time("to", w.to, &q.to_ms, err));
     NIGH_TRY(nigh_cli_ledger_open(&l, w.file, err));

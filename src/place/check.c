@@ -124,3 +124,33 @@ bool nigh_policy_odd_class(const nigh_policy *p, uint32_t *class_idx, uint32_t *
             }
     return false;
 }
+
+/* ---- captures ---- */
+
+static bool has_text(const nigh_json *list, nigh_str text) {
+    for (const nigh_json *v = nigh_json_first(list); v; v = v->next) if (nigh_str_eq(v->text, text)) return true;
+    return false;
+}
+
+static bool keeps_no_more(const nigh_policy *older, const nigh_capture_rule *was, const nigh_policy *newer,
+                          const nigh_capture_rule *now) {
+    bool same = nigh_str_eq(was->name, now->name) && nigh_str_eq(was->tenant, now->tenant)
+                && nigh_str_eq(older->features[was->feature_idx].name, newer->features[now->feature_idx].name)
+                && now->until_s <= was->until_s;
+    for (const nigh_json *v = nigh_json_first(now->readers); same && v; v = v->next)
+        same = has_text(was->readers, v->text);
+    return same;
+}
+
+size_t nigh_captures_compare(const nigh_policy *older, const nigh_policy *newer, nigh_capture_fn *fn, void *ud) {
+    size_t count = 0;
+    for (size_t i = 0; i < newer->capture_count; i++) {
+        bool covered = false;
+        for (size_t k = 0; k < older->capture_count; k++)
+            covered |= keeps_no_more(older, &older->captures[k], newer, &newer->captures[i]);
+        if (covered) continue;
+        count++;
+        if (fn) fn(ud, &newer->captures[i]);
+    }
+    return count;
+}

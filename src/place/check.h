@@ -38,6 +38,11 @@ typedef void nigh_flow_fn(void *ud, const nigh_flow *flow);
  * targets are compared by name. Flows to the device are not data flows. */
 size_t nigh_policy_compare(const nigh_policy *older, const nigh_policy *newer, nigh_flow_fn *fn, void *ud);
 
+/* A capture that keeps more than any of its name in `older` did: another feature or tenant, for longer, for more
+ * readers. Returns how many there are; fn may be NULL. */
+typedef void nigh_capture_fn(void *ud, const nigh_capture_rule *rule);
+size_t nigh_captures_compare(const nigh_policy *older, const nigh_policy *newer, nigh_capture_fn *fn, void *ud);
+
 /* A class that may go where a less private one may not: most often a mistake. Returns false when there is none. */
 bool nigh_policy_odd_class(const nigh_policy *p, uint32_t *class_idx, uint32_t *below_idx, nigh_tier *tier);
 

@@ -86,5 +86,16 @@ for at in $(grep -abo personal "$NIGH_HOME/ledger.db" | cut -d: -f1 | head -n 3)
     printf P | dd of=changed.db bs=1 seek="$at" conv=notrunc status=none
     check_fails "a byte at $at" 6 "record [123]: its bytes do not fit" "$NIGH" verify --ledger --file changed.db
 done
+check_match "deleted for its age" "^deleted 0 records" "$("$NIGH" ledger --delete-before 1d)"
+check_match "all of it" "^deleted 3 records" "$("$NIGH" ledger --delete-before 0)"
+check_match "and it still holds" "^records 1 to 3 were deleted" "$("$NIGH" verify --ledger --public-key "$key")"
+check_equal "an empty table" "no record fits" "$("$NIGH" ledger)"
+"$NIGH" serve --policy policy.json --port 0 > serve.log 2>&1 &
+node=$!
+for _ in $(seq 100); do grep -qs 'nigh is at' serve.log && break; sleep 0.1; done
+base=$(grep -o 'http://[0-9.:]*' serve.log)
+check_match "it goes on" "^rcpt-" "$(ask request.json answer.json)"
+check_match "from number 4" "^head    record 4" "$("$NIGH" verify --ledger)"
+check_fails "not while a node runs" 8 "another process" "$NIGH" ledger --delete-before 1d
 for command in where ledger verify; do check_examples $command; done
 finish

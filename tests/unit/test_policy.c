@@ -45,6 +45,13 @@ static void test_reads(void) {
     nigh_policy_free(p);
     p = parse(CAPTURE("\"mail\"", "case-142", "\"a\",\"b\"", "\"2027-01-31T00:00:00Z\""));
     if (!p) return;
+    nigh_policy *plain = parse(POLICY), *later = parse(CAPTURE("\"mail\"", "case-142", "\"a\",\"b\"",
+                                                                "\"2027-02-01T00:00:00Z\""));
+    CHECK(nigh_captures_compare(plain, p, NULL, NULL) == 1 && nigh_captures_compare(p, plain, NULL, NULL) == 0);
+    CHECK(nigh_captures_compare(p, p, NULL, NULL) == 0 && nigh_captures_compare(p, later, NULL, NULL) == 1
+          && nigh_captures_compare(later, p, NULL, NULL) == 0);
+    nigh_policy_free(plain);
+    nigh_policy_free(later);
     CHECK(p->capture_count == 1 && p->captures[0].feature_idx == 0 && p->captures[0].until_s == 1801353600);
     CHECK(nigh_str_eq(p->captures[0].name, NIGH_STR("case-142")) && nigh_str_eq(p->captures[0].tenant,
                                                                                 NIGH_STR("acme")));
