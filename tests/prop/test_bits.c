@@ -251,12 +251,18 @@ static void test_few_meetings(void) {
     some_tokens(m, test_seed(), ids, 64);
     CHECK(nigh_session_new(&s, m, 128, &err) == NIGH_OK && nigh_runner_new(&r, m, pool, 64, &err) == NIGH_OK);
     CHECK(nigh_runner_prompt(r, s, ids, 60, logits, &err) == NIGH_OK);
-    uint64_t before = nigh_pool_about(pool).calls, layers = nigh_model_about(m)->layers;
-    CHECK(nigh_runner_eval(r, &(nigh_batch_item){ s, ids + 60, 1, false, logits }, 1, &err) == NIGH_OK);
-    uint64_t meetings = nigh_pool_about(pool).calls - before;
-    printf("  %llu meetings for a token of %llu layers\n", (unsigned long long)meetings, (unsigned long long)layers);
-    CHECK(meetings <= 5 * layers + 1);
-    CHECK(meetings >= layers || nigh_pool_about(pool).lowered);     /* a busy machine: one thread meets nobody */
+    /* On a busy machine fewer threads are tried now and then, and one thread meets nobody: some tokens are looked at. */
+    uint64_t most = 0, layers = nigh_model_about(m)->layers;
+    for (int i = 60; i < 64; i++) {
+        uint64_t before = nigh_pool_about(pool).calls;
+        CHECK(nigh_runner_eval(r, &(nigh_batch_item){ s, ids + i, 1, false, logits }, 1, &err) == NIGH_OK);
+        uint64_t meetings = nigh_pool_about(pool).calls - before;
+        CHECK(meetings <= 5 * layers + 1);
+        most = meetings > most ? meetings : most;
+    }
+    nigh_pool_stats about = nigh_pool_about(pool);
+    printf("  %llu meetings for a token of %llu layers\n", (unsigned long long)most, (unsigned long long)layers);
+    CHECK(most >= layers || about.lowered || about.active < 2);
     nigh_free(logits);
     nigh_runner_free(r);
     nigh_session_free(s);
