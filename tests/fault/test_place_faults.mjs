@@ -9,7 +9,7 @@ import path from 'node:path';
 import { startProvider } from '../web/provider.mjs';
 import { Node, anyModel, check, equal, main, root, sleep, test } from '../node/node.mjs';
 
-const FAULTS = Number(process.env.NIGH_FAULTS ?? 120);
+const FAULTS = Number(process.env.NIGH_FAULTS ?? 90);
 const SEED = Number(process.env.NIGH_SEED ?? Date.now() % 1e9);
 const LANES = 5, TOTAL_MS = 1200, SLACK_MS = 1500;
 const SENTENCE = 'The quick brown fox jumps over the lazy dog and says "hello" to the \u4e16\u754c \u{1f98a}.';

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { startProvider } from '../web/provider.mjs';
 import { Node, check, equal, main, sleep, test } from '../node/node.mjs';
 
-const KILLS = Number(process.env.NIGH_KILLS ?? 8), SEED = Number(process.env.NIGH_SEED ?? Date.now() % 1e9);
+const KILLS = Number(process.env.NIGH_KILLS ?? 6), SEED = Number(process.env.NIGH_SEED ?? Date.now() % 1e9);
 let state = SEED >>> 0;
 function rand() {
   state = (state + 0x6d2b79f5) >>> 0;

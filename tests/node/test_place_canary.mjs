@@ -8,7 +8,7 @@ import path from 'node:path';
 import { startProvider } from '../web/provider.mjs';
 import { Node, anyModel, check, equal, main, sleep, test } from './node.mjs';
 
-const MARK = '31415926', CANARIES = Number(process.env.NIGH_CANARIES ?? 2000);
+const MARK = '31415926', CANARIES = Number(process.env.NIGH_CANARIES ?? 1200);
 const SEED = Number(process.env.NIGH_SEED ?? Date.now() % 1e9);
 const model = path.basename(anyModel() ?? 'none.gguf', '.gguf');
 const folder = mkdtempSync(path.join(tmpdir(), 'nigh-canary-'));
@@ -128,6 +128,10 @@ async function one(i) {
   note(`${name}: head of the answer`, JSON.stringify([...r.headers]));
   const errors = /"error"/.test(raw) || r.status !== 200;
   if (r.status !== 200) note(`${name}: error`, raw);
+  if (!errors && !stream && name === 'p-mid') {
+    const inner = JSON.parse(raw).nigh_receipt.inner;
+    equal([inner.tier, inner.feature, inner.class], ['cloud', 'relay', 'personal'], 'the receipt inside: edge, then cloud');
+  }
   if (!errors && /^p-(mid|chat|claude|responses|ladder|kept|cuts-on)$/.test(name)) {
     const text = raw.startsWith('data:')
       ? raw.trim().split('\n\n').filter((e) => e.startsWith('data: {')).map((e) => JSON.parse(e.slice(6)).choices?.[0]?.delta
