@@ -125,7 +125,8 @@ int main(int argc, char **argv) {
     if (argc < 6 || argc % 2) return fail("MODEL VOCABULARY THREADS (SOURCE ANSWER)...");
     nigh_pool *pool = nigh_pool_new((size_t)atoi(argv[3]));
     for (int i = 0; i < 2; i++) if (nigh_file_open(&files[i], argv[1 + i], &err) != NIGH_OK) return fail(err.text);
-    if (nigh_model_open(&m, files[0].bytes, (nigh_model_opts){ pool, nigh_cpu_detect() }, &err) != NIGH_OK
+    nigh_model_opts o = { .pool = pool, .cpu = nigh_cpu_detect() };
+    if (nigh_model_open(&m, files[0].bytes, o, &err) != NIGH_OK
         || nigh_gguf_parse(&vocabulary, files[1].bytes, &err) != NIGH_OK
         || nigh_tokenizer_open(&t, &vocabulary, &err) != NIGH_OK
         || nigh_runner_new(&b.runner, m, pool, 512, &err) != NIGH_OK)
