@@ -45,7 +45,7 @@ struct nigh_pool {
     nigh_pool_stats stats;
     stretch now, before;
     bool alone, trying, kept_alone;             /* without the workers; to see whether that is faster; it was */
-    uint64_t kept_at_ns, retry_ns;              /* when that was seen, and for how long it counts */
+    uint64_t since_ns, retry_ns;                /* time in calls since that was seen, and for how long it counts */
     uint64_t usual_ns;                          /* of one call with the workers */
     share shares[POOL_THREADS_MAX];
 };
@@ -212,11 +212,11 @@ static void run_together(nigh_pool *p) {
 }
 
 /* As many calls as before are made without the workers: what is kept from now on? */
-static void decide(nigh_pool *p, uint64_t clock) {
+static void decide(nigh_pool *p) {
     bool alone = p->now.ns + p->now.ns / 16 < p->before.ns, same = alone == p->kept_alone;
     p->retry_ns = same && p->retry_ns ? 2 * p->retry_ns : RETRY_NS;
     if (p->retry_ns > RETRY_MAX_NS) p->retry_ns = RETRY_MAX_NS;
-    p->kept_at_ns = clock;
+    p->since_ns = 0;
     p->usual_ns = p->before.ns / p->before.calls;
     p->stats.lowered += alone;
     p->alone = p->kept_alone = alone;
@@ -224,23 +224,22 @@ static void decide(nigh_pool *p, uint64_t clock) {
 }
 
 /* A stretch with the workers is over: does it look as if they were no help? */
-static bool doubtful(nigh_pool *p, uint64_t clock) {
-    uint64_t each = p->now.ns / p->now.calls, age = clock - p->kept_at_ns;
+static bool doubtful(nigh_pool *p) {
+    uint64_t each = p->now.ns / p->now.calls, age = p->since_ns;
     bool slow = p->usual_ns && each > p->usual_ns + p->usual_ns / 4;
     if (!p->usual_ns || each < p->usual_ns) p->usual_ns = each;
     return age >= p->retry_ns || (age >= RETRY_NS && (slow || p->now.waited_ns > p->now.ns / 10));
 }
 
 /* Looks at the calls since the last look: is it time to try without the workers, or with them again? */
-static void look_back(nigh_pool *p, uint64_t clock) {
+static void look_back(nigh_pool *p) {
+    if (p->trying ? p->now.calls < p->before.calls : p->now.ns < STRETCH_NS) return;
+    p->since_ns += p->now.ns;
     if (p->trying) {
-        if (p->now.calls < p->before.calls) return;
-        decide(p, clock);
-    } else if (p->now.ns < STRETCH_NS) {
-        return;
+        decide(p);
     } else if (p->alone) {
-        p->alone = clock - p->kept_at_ns < p->retry_ns;
-    } else if (doubtful(p, clock)) {
+        p->alone = p->since_ns < p->retry_ns;
+    } else if (doubtful(p)) {
         p->before = p->now;
         p->trying = p->alone = true;
     }
@@ -258,10 +257,9 @@ void nigh_pool_run(nigh_pool *p, nigh_pool_fn *fn, void *ud, size_t count, size_
     p->grain = nigh_max(grain, (count + CHUNKS_EACH * p->size - 1) / (CHUNKS_EACH * p->size));
     if (p->alone) fn(ud, 0, 0, count);
     else run_together(p);
-    uint64_t end_ns = nigh_os_now_ns();
-    p->now.ns += end_ns - begin_ns;
+    p->now.ns += nigh_os_now_ns() - begin_ns;
     p->now.calls++;
-    look_back(p, end_ns);
+    look_back(p);
 }
 
 #else
