@@ -1,5 +1,4 @@
-/* A receipt is a file from outside: any bytes are refused, or hold; and what holds is explained in a bounded way. A kept
- * answer is looked at by the same door. */
+/* A receipt is a file from outside: any bytes are refused, or hold; and what it says is explained in a bounded way. */
 #include <stdlib.h>
 
 #include "node/ledger_parts.h"
