@@ -251,7 +251,7 @@ static void test_few_meetings(void) {
     some_tokens(m, test_seed(), ids, 64);
     CHECK(nigh_session_new(&s, m, 128, &err) == NIGH_OK && nigh_runner_new(&r, m, pool, 64, &err) == NIGH_OK);
     CHECK(nigh_runner_prompt(r, s, ids, 60, logits, &err) == NIGH_OK);
-    /* On a busy machine fewer threads are tried now and then, and one thread meets nobody: some tokens are looked at. */
+    /* A busy machine tries fewer threads now and then, and one thread meets nobody: four tokens are looked at. */
     uint64_t most = 0, layers = nigh_model_about(m)->layers;
     for (int i = 60; i < 64; i++) {
         uint64_t before = nigh_pool_about(pool).calls;
