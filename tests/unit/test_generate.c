@@ -36,7 +36,7 @@ nigh_status nigh_detok_flush(nigh_detok *d, nigh_buf *out) {
 }
 
 /* Runs a generation that is made to say tokens 1, 2, 3, ... and then the end; returns all text shown. */
-typedef struct { nigh_buf text; nigh_finish finish; uint32_t count; size_t steps; } run_result;
+typedef struct { nigh_buf text; nigh_finish finish; uint32_t count, stop; size_t steps; } run_result;
 
 static run_result run(const nigh_tokenizer *t, nigh_generate_opts o) {
     run_result r = { .text = NIGH_BUF(1 << 16) };
@@ -54,6 +54,7 @@ static run_result run(const nigh_tokenizer *t, nigh_generate_opts o) {
         else CHECK(step.logprob == 0);
     }
     r.finish = step.finish;
+    r.stop = step.stop;
     r.count = nigh_generation_count(g);
     nigh_generation_free(g);
     return r;
@@ -71,13 +72,15 @@ static void cut(nigh_tokenizer *t, nigh_str text, size_t most, uint64_t *seed) {
     }
 }
 
-/* Where the text ends: before the stop string that is complete first, the longest of those. */
-static size_t first_stop(nigh_str text, const nigh_str *stop, size_t count, bool *found) {
+/* Where the text ends: before the stop string that is complete first, the longest of those; its number from 1, or 0. */
+static size_t first_stop(nigh_str text, const nigh_str *stop, size_t count, size_t *which) {
     for (size_t end = 1; end <= text.len; end++) {
         size_t longest = 0;
         for (size_t i = 0; i < count; i++)
-            if (nigh_str_ends(nigh_str_slice(text, 0, end), stop[i])) longest = nigh_max(longest, stop[i].len);
-        *found = longest > 0;
+            if (stop[i].len > longest && nigh_str_ends(nigh_str_slice(text, 0, end), stop[i])) {
+                longest = stop[i].len;
+                *which = i + 1;
+            }
         if (longest) return end - longest;
     }
     return text.len;
@@ -91,14 +94,14 @@ static void random_letters(nigh_buf *b, size_t count, size_t kinds, uint64_t *se
 /* One text, cut at random, against the search through the whole of it. */
 static void check_split(nigh_str text, const nigh_str *stop, size_t stops, uint64_t *seed, int round) {
     static nigh_tokenizer t;
-    bool stopped = false;
+    size_t stopped = 0;
     cut(&t, text, 1 + test_rand(seed) % 9, seed);
     nigh_str want = nigh_str_slice(text, 0, first_stop(text, stop, stops, &stopped));
     run_result r = run(&t, (nigh_generate_opts){ .stop = stop, .stop_count = stops });
     CHECK_MSG(nigh_str_eq(nigh_buf_str(&r.text), want) && r.finish == NIGH_FINISH_STOP,
               "NIGH_SEED=%llu, round %d: %.*s, not %.*s of %.*s", (unsigned long long)test_seed(), round,
               (int)r.text.len, r.text.ptr, (int)want.len, want.ptr, (int)text.len, text.ptr);
-    CHECK(stopped || r.count == t.count - 1);
+    CHECK(r.stop == stopped && (stopped || r.count == t.count - 1));
     nigh_buf_release(&r.text);
 }
 
