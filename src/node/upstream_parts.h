@@ -85,6 +85,7 @@ typedef struct {
     uint32_t events;            /* what libcurl waits for; 0: nothing */
     uint32_t registered;        /* what epoll knows */
     bool ours;                  /* opened by us: a connection */
+    int local_port;             /* of it, once a request went over it; it tells a kept one */
 } nigh_upstream_socket;
 
 struct nigh_upstream {

@@ -100,11 +100,25 @@ int nigh_upstream_close_socket(void *ud, curl_socket_t fd) {
     return close(fd);
 }
 
+/* A kept connection is known by its port: libcurl names no socket before it has to wait for one, and a target that cuts
+ * at once would leave the bytes of its call with nobody. */
+static void own_kept_socket(call_state *c, int local_port) {
+    nigh_upstream *u = c->u;
+    if (c->fd >= 0) { u->sockets[c->fd].local_port = local_port; return; }
+    for (size_t fd = 0; fd < u->socket_cap; fd++) {
+        const nigh_upstream_socket *s = &u->sockets[fd];
+        if (!s->ours || s->local_port != local_port || s->destination != c->destination) continue;
+        nigh_upstream_own_socket(c, (int)fd);
+        return;
+    }
+}
+
 int nigh_upstream_before_request(void *ud, char *ip, char *local_ip, int port, int local_port) {
     call_state *c = ((handle *)ud)->call;
     const char *what;
-    (void)local_ip, (void)port, (void)local_port;
+    (void)local_ip, (void)port;
     if (!c) return CURL_PREREQFUNC_ABORT;
+    own_kept_socket(c, local_port);
     nigh_format(c->address, sizeof c->address, "%s", ip);
     const char *why = nigh_egress_refuses(&c->rule, nigh_egress_kind_of_text(ip, &what));
     if (why) { c->refused = why; c->what = what; return CURL_PREREQFUNC_ABORT; }

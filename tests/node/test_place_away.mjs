@@ -32,6 +32,7 @@ async function setUp() {
     wrong: cloud('any?malformed=json'),
     ...Object.fromEntries(['cuts', 'cuts-on', 'cuts-home', 'cuts-client', 'cuts-client-on'].map((x) => [x, cloud('any?cut=3&gap=40')])),
     mute: cloud('any?mute=1'),
+    'cuts-now': cloud('any?cut=0'),
     long: cloud('any?status=400&context=1'),
     nokey: cloud('good', { key: 'env:PLACE_TEST_NO_KEY' }),
     unnamed: cloud('good', { url: 'http://127.0.0.1:9/v1' }),
@@ -56,6 +57,7 @@ async function setUp() {
     cut: feature(['cuts', 'good']),
     'cut-on': feature(['cuts-on', 'good'], { stream_failure: 'continue' }),
     'cut-home': feature(['cuts-home', 'tiny'], { rank: 'cost', stream_failure: 'continue' }),
+    'cut-now': feature(['cuts-now', 'good']),
     'cut-client': feature(['cuts-client', 'good']),
     'cut-client-on': feature(['cuts-client-on', 'good'], { stream_failure: 'continue' }),
     long: feature(['long', 'good']),
@@ -244,6 +246,14 @@ up('a stream that breaks is an error that can be seen, or goes on elsewhere with
   const home = await stream('cut-home');
   check(home.done && home.text.startsWith('The quick') && home.text.length > 20, home.raw);
   equal(home.receipt.target, 'tiny');
+});
+
+up('what left for a place that cut at once is counted, on a kept connection too', async () => {
+  await ask('cloud');
+  const r = await ask('cut-now');
+  const [cut, ok] = r.nigh_receipt.hops;
+  equal([cut.ended, ok.ended], ['cut', 'ok']);
+  check(cut.bytes_out > 100 && r.nigh_receipt.bytes_out === cut.bytes_out + ok.bytes_out, JSON.stringify(r.nigh_receipt));
 });
 
 up('escalation goes by declared grounds only', async () => {
