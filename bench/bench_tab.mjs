@@ -22,7 +22,7 @@ const SHORT = process.env.NIGH_SHORT === '1', WLLAMA = '3.8.1', ROUNDS = SHORT ?
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..'), OUT = path.join(ROOT, 'build/peers-tab');
 const say = (text) => process.stderr.write(`${text}\n`), sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 const wanted = (part) => !process.env.NIGH_BENCH_WHAT || process.env.NIGH_BENCH_WHAT.split(',').includes(part);
-const { Site } = await import('../tests/web/site.mjs'), { launch } = await import('../tests/web/chromium.mjs');
+const { Site } = await import('../tests/web/site.mjs'), { launch, takeLog } = await import('../tests/web/chromium.mjs');
 const { filesOf, part, type, visit } = await import('../tests/web/first.mjs');
 const shipped = path.join(ROOT, 'models/nigh-stories.gguf');
 
@@ -79,6 +79,7 @@ async function withBrowser(run) {
   } finally {
     await context.close();
     rmSync(folder, { recursive: true, force: true });
+    rmSync(takeLog(), { force: true });
   }
 }
 

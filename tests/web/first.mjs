@@ -2,7 +2,8 @@
 // it. For test_figures.mjs and bench/bench_tab.mjs.
 import { readFileSync } from 'node:fs';
 
-const page = (model, script) => `<!doctype html><html lang="en"><meta charset="utf-8"><title>t</title><textarea id="text"></textarea>
+const page = (model, script) => `<!doctype html><html lang="en"><meta charset="utf-8"><title>t</title>
+<link rel="modulepreload" href="/sdk/nigh.js"><textarea id="text"></textarea>
 <script type="module">window.model = ${JSON.stringify(model)};</script><script type="module" src="${script}"></script></html>`;
 const SCRIPT = `window.tasks = [];
 new PerformanceObserver((l) => { for (const e of l.getEntries()) tasks.push(Math.round(e.duration)); }).observe({ type: 'longtask', buffered: true });
