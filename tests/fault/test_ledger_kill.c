@@ -97,6 +97,7 @@ static void killed_at_any_moment(void) {
     }
     printf("  %u kills; 0 acknowledged records lost, %llu that were only added\n", rounds,
            (unsigned long long)lost_unacknowledged);
+    fflush(stdout);                                         /* what waits would be printed by every child, too */
     end();
 }
 
