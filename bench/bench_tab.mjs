@@ -40,7 +40,8 @@ function print() {
   console.log(`\n${line(head)}\n${width.map((w) => '-'.repeat(w)).join('-|-')}`);
   for (const r of rows) console.log(line(r));
   const missed = rows.filter((r) => r[3] === 'NO').length;
-  console.log(`\n${cpus()[0].model}, ${availableParallelism()} threads, load ${loadavg()[0].toFixed(1)}; ${missed} of ${rows.filter((r) => r[3]).length} not reached`);
+  const asked = rows.filter((r) => r[3]).length, machine = `${cpus()[0].model}, ${availableParallelism()} threads`;
+  console.log(`\n${machine}, load ${loadavg()[0].toFixed(1)}; ${missed} of ${asked} not reached`);
 }
 const three = (list) => `${median(list).toFixed(0)} (${Math.min(...list).toFixed(0)} to ${Math.max(...list).toFixed(0)})`;
 
@@ -65,7 +66,8 @@ function wllamaFolder() {
   mkdirSync(OUT, { recursive: true });
   if (!there()) {
     say(`installing @wllama/wllama ${WLLAMA} into build/peers-tab ...`);
-    const made = spawnSync('npm', ['--prefix', OUT, '--no-audit', '--no-fund', '--ignore-scripts', 'install', `@wllama/wllama@${WLLAMA}`], { encoding: 'utf8' });
+    const words = ['--prefix', OUT, '--no-audit', '--no-fund', '--ignore-scripts', 'install', `@wllama/wllama@${WLLAMA}`];
+    const made = spawnSync('npm', words, { encoding: 'utf8' });
     if (made.status !== 0) say((made.stderr ?? String(made.error)).trim().split('\n')[0]);
   }
   return there() ? path.join(folder, 'esm') : say('without wllama: it is not installed'), there() ? path.join(folder, 'esm') : null;
@@ -146,7 +148,8 @@ async function against(page) {
   const s = await inTurn(page, names, ROUNDS, Math.min(TOKENS, 24));
   for (const t of [1, 2]) {
     const by = ratio(s[`relaxed ${t}`], s[`wllama ${t}`]);
-    row(`x wllama ${WLLAMA}, ${t === 1 ? 'one thread' : 'two threads'} each`, t === 1 ? '5' : '', `${by.toFixed(1)} (it: ${three(s[`wllama ${t}`])} tokens/s)`, t === 1 ? by >= 5 : null);
+    row(`x wllama ${WLLAMA}, ${t === 1 ? 'one thread' : 'two threads'} each`, t === 1 ? '5' : '',
+      `${by.toFixed(1)} (it: ${three(s[`wllama ${t}`])} tokens/s)`, t === 1 ? by >= 5 : null);
   }
   const by = ratio(s['simd 1'], s['wllama 1']);
   row('x wllama, one thread, ours with simd128 only', '', by.toFixed(1), null);
@@ -179,7 +182,8 @@ async function first() {
       if (i < ROUNDS - 1) return;
       const got = await type(page);
       tasks.push(...got.tasks);
-      row('a keystroke to a suggestion, p95, ms', '20', `${part(got.times, 0.95).toFixed(1)} (p50 ${part(got.times, 0.5).toFixed(1)})`, part(got.times, 0.95) <= 20);
+      row('a keystroke to a suggestion, p95, ms', '20',
+        `${part(got.times, 0.95).toFixed(1)} (p50 ${part(got.times, 0.5).toFixed(1)})`, part(got.times, 0.95) <= 20);
     });
   row('a cold page to the first suggestion, ms', '1500', three(cold), median(cold) <= 1500);
   row('a warm one, ms', '300', three(warm), median(warm) <= 300);
