@@ -33,7 +33,7 @@ const HOW = [ // pattern of a command, in words how it is run here, and the deed
   [/nigh serve .*--host 0\.0\.0\.0/, 'with a key, on a free port',
     (command) => serve('bash', ['-c', withPort(command)], true)],
   [/nigh serve\b/, 'started, asked for /health, stopped', (command) => serve('bash', ['-c', withPort(command)])],
-  [/^sudo nigh prove\b/, 'with two requests, where root may make a network', (command) => prove(command)],
+  [/^sudo (build\/)?nigh prove\b/, 'with two requests, where root may make a network', (command) => prove(command)],
   [/nigh (where|ledger|verify)\b/, 'with the ledger of a node that answered once', (command) => withLedger(command)],
   [/nigh learn\b/, 'with a very small model', (command) => sh(`${command} -n 12 --decay 4 --warmup 2 --vocab 300 `
     + '--dim 32 --layers 1 --heads 2 --kv-heads 1 --ff 64 -c 32 -b 8 --held-out 100')],
