@@ -26,8 +26,8 @@ check "no segment writable and executable" lacks "$headers" 'LOAD.* RWE '
 check "no library path inside" lacks "$dynamic" 'RPATH|RUNPATH'
 check "stack protector" has "$symbols" '__stack_chk_fail'
 check "checked string functions (FORTIFY)" has "$symbols" '__(memcpy|memset|fprintf|snprintf|printf|read|fgets)_chk'
-others=$(grep NEEDED <<< "$dynamic" | grep -vE '\[(lib(c|m|pthread|microhttpd|sodium)\.so|ld-linux)')
-check "needs only libc, the HTTP library and libsodium" [ -z "$others" ]
+others=$(grep NEEDED <<< "$dynamic" | grep -vE '\[(lib(c|m|pthread|microhttpd|sodium|sqlite3|dl)\.so|ld-linux)')
+check "needs only libc, the HTTP library, libsodium and SQLite" [ -z "$others" ]
 
 bytes=$(cat "$program" models/*.gguf 2> /dev/null | wc -c)
 check "program and shipped models under 12 MB ($bytes bytes)" [ "$bytes" -lt 12000000 ]
