@@ -70,6 +70,10 @@ $B/src/kernel/gemm_bf16_avx512.o: CFLAGS += -mavx512bf16
 ifneq ($(SAN),)
 $B/src/kernel/%_avx2.o $B/src/kernel/%_avx512.o $B/src/kernel/%_amx.o: CFLAGS += -O1
 endif
+# And no fuzz target is after them: clang takes minutes to instrument these.
+ifneq ($(FUZZER),)
+$B/src/kernel/%_avx2.o $B/src/kernel/%_avx512.o $B/src/kernel/%_amx.o: CFLAGS += -fno-sanitize=all
+endif
 
 # gcc 12 for ARM ends in an internal error on one of the tests otherwise.
 ifneq ($(filter aarch64 arm64,$(ARCH)),)
