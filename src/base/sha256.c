@@ -78,6 +78,7 @@ void nigh_sha256_init(nigh_sha256 *s) {
 void nigh_sha256_add(nigh_sha256 *s, nigh_str bytes) {
     const uint8_t *p = (const uint8_t *)bytes.ptr;
     size_t left = bytes.len, filled = (size_t)(s->bytes % 64);
+    if (!left) return;                  /* an empty text may have no address, to which nothing may be added */
     s->bytes += left;
     if (filled) {
         size_t take = nigh_min(64 - filled, left);
