@@ -154,13 +154,18 @@ void nigh_pool_ahead_pieces(nigh_pool *p, nigh_pool_pieces next) {
 
 static uint64_t call_of(uint64_t ticket) { return ticket >> 16; }
 
-/* Sleeps until a call after number `seen`; a worker that is not needed, until it is needed again. */
+/* Who falls asleep says so and then looks once more; who brings something brings it and then looks who sleeps. The
+ * first of each two steps is an exchange: as fast as a store here, and ordered before the second also where an
+ * emulator of ARM orders a store and a load less strictly than the processor (seen as a call that waited for ever,
+ * once).
+ *
+ * Sleeps until a call after number `seen`; a worker that is not needed, until it is needed again. */
 static uint64_t sleep_for_call(nigh_pool *p, size_t worker, uint64_t seen) {
     uint64_t now;
     pthread_mutex_lock(&p->lock);
     while (worker >= atomic_load(&p->active) && !atomic_load(&p->stop)) pthread_cond_wait(&p->unpark, &p->lock);
     for (;;) {
-        atomic_store(&p->sleepers, true);
+        (void)atomic_exchange(&p->sleepers, true);
         now = atomic_load(&p->ticket);
         if (call_of(now) != seen || atomic_load(&p->stop)) break;
         pthread_cond_wait(&p->wake, &p->lock);
@@ -244,7 +249,7 @@ nigh_pool *nigh_pool_new(size_t threads) {
 /* Opens the next call; who sleeps is woken. */
 static void open_call(nigh_pool *p) {
     uint64_t number = call_of(atomic_load_explicit(&p->ticket, memory_order_relaxed)) + 1;
-    atomic_store(&p->ticket, number << 16 | 1);
+    (void)atomic_exchange(&p->ticket, number << 16 | 1);
     if (!atomic_load(&p->sleepers)) return;
     pthread_mutex_lock(&p->lock);
     atomic_store(&p->sleepers, false);
@@ -346,7 +351,7 @@ static void close_call(nigh_pool *p, size_t threads) {
         if (until == 0) until = clock + SPIN_NS;
         if (clock < until) continue;
         pthread_mutex_lock(&p->lock);
-        atomic_store(&p->caller_sleeps, true);
+        (void)atomic_exchange(&p->caller_sleeps, true);
         while (atomic_load(&p->finished) != joined) pthread_cond_wait(&p->done, &p->lock);
         atomic_store(&p->caller_sleeps, false);
         pthread_mutex_unlock(&p->lock);
