@@ -174,6 +174,7 @@ bench-peers: all $B/bench/bench_limits  ## our speed, llama.cpp's (from npm, for
 
 # NIGH_SHORT=1 to see that it works; ARGS="FILE.gguf" for a file of one's own; more in bench/bench_tab.mjs.
 bench-tab: all      ## what the tab is to do, and what is seen: speed beside wllama, waiting, kills, requests (Chromium)
+	@tools/install.sh test
 	@node bench/bench_tab.mjs $(ARGS)
 
 # Of all targets, or of FUZZ="gguf json"; FUZZ_SECONDS each. The instrumented build lies in build-fuzz.
