@@ -34,6 +34,7 @@ static const char explain_help[] =
     "      --found NAME     what a classifier found in it; the most private class counts\n"
     "      --prompt-tokens N, --max-tokens N   size of the call, default 500 and 200\n"
     "      --tools, --vision   the request needs them\n"
+    "      --receipt ID     the order that the request of this receipt got where equals are drawn by weight\n"
     "      --tenant NAME, --offline, --metered, --json   as for nigh plan\n"
     "\n"
     "examples:\n"
@@ -42,7 +43,7 @@ static const char explain_help[] =
 
 typedef struct {
     nigh_cli_scene scene;
-    const char *class, *found;
+    const char *class, *found, *receipt;
     int64_t prompt_tokens, max_tokens;
     bool tools, vision, json;
 } words;
@@ -68,15 +69,35 @@ static void print_refusal(const nigh_policy *p, const nigh_place_facts *facts, c
 static void print_decision(const nigh_policy *p, const nigh_place_facts *facts, const nigh_place_request *r,
                            const nigh_decision *d, bool all) {
     uint64_t shown = all || r->feature_idx >= p->feature_count ? ~(uint64_t)0 : p->feature_mask[r->feature_idx].place;
+    double shares[NIGH_TARGETS_MAX];
+    nigh_place_shares(p, facts, r, d, shares);
     for (size_t i = 0; i < d->count; i++) {
         const nigh_target *t = &p->targets[d->order[i]];
         printf("  %zu.   %-16.*s %-6s  ", i + 1, (int)t->name.len, t->name.ptr, nigh_tier_name(t->tier));
         print_cost(t, r);
         if (t->tier != NIGH_TIER_DEVICE && d->redact) printf(", after redaction");
+        if (shares[d->order[i]] > 0 && shares[d->order[i]] < 1)
+            printf(", first for %.1f %% of the requests", 100 * shares[d->order[i]]);
         printf("\n");
     }
     for (uint32_t t = 0; t < p->target_count; t++)
         if ((shown >> t & 1) && !(d->usable >> t & 1)) print_refusal(p, facts, r, t, all);
+}
+
+/* What may happen while a target is asked. */
+static void print_ways(const nigh_policy *p, const nigh_place_request *r, const nigh_decision *d,
+                       const nigh_feature *f) {
+    uint32_t second = f->hedge && d->count ? nigh_place_hedge(p, r, d, d->order[0], 0) : UINT32_MAX;
+    if (second != UINT32_MAX)
+        printf("  hedge: no word after %u ms%s, and %.*s is asked beside it\n", f->hedge_ms,
+               f->hedge_p95 ? " (at most; its measured 95th percentile)" : "", (int)p->targets[second].name.len,
+               p->targets[second].name.ptr);
+    if (!(f->escalate & NIGH_ESCALATE_CONFIDENCE)) return;
+    printf("  escalates below a confidence of %g", f->threshold);
+    if (f->sure_eval_idx != UINT32_MAX)
+        printf(", found on %.*s", (int)p->evals[f->sure_eval_idx].name.len, p->evals[f->sure_eval_idx].name.ptr);
+    if (f->target_rate >= 0) printf(", at most %g %% of the requests", 100 * f->target_rate);
+    printf("\n");
 }
 
 static void print_steps(const nigh_policy *p, const nigh_feature *f) {
@@ -113,7 +134,16 @@ static void print_json(const nigh_policy *p, const nigh_place_facts *facts, cons
         printf("%s\"%.*s\":\"%s\"", any ? "," : "", (int)p->targets[t].name.len, p->targets[t].name.ptr, names);
         any = true;
     }
-    printf("}}");
+    double shares[NIGH_TARGETS_MAX];
+    nigh_place_shares(p, facts, r, d, shares);
+    printf("},\"shares\":{");
+    for (size_t i = 0, n = 0; i < d->count; i++)
+        if (shares[d->order[i]] > 0)
+            printf("%s\"%.*s\":%.6g", n++ ? "," : "", (int)p->targets[d->order[i]].name.len,
+                   p->targets[d->order[i]].name.ptr, shares[d->order[i]]);
+    uint32_t second = d->count ? nigh_place_hedge(p, r, d, d->order[0], 0) : UINT32_MAX;
+    if (second == UINT32_MAX) printf("},\"hedge\":null}");
+    else printf("},\"hedge\":\"%.*s\"}", (int)p->targets[second].name.len, p->targets[second].name.ptr);
 }
 
 /* ---- the commands ---- */
@@ -127,9 +157,10 @@ static nigh_status read_words(words *w, bool explain, int *argc, char **argv, ni
                               { "json", 0, NIGH_OPT_FLAG, &w->json, 0, 0 },
                               { "class", 0, NIGH_OPT_TEXT, &w->class, 0, 0 },
                               { "found", 0, NIGH_OPT_TEXT, &w->found, 0, 0 },
+                              { "receipt", 0, NIGH_OPT_TEXT, &w->receipt, 0, 0 },
                               { "tools", 0, NIGH_OPT_FLAG, &w->tools, 0, 0 },
                               { "vision", 0, NIGH_OPT_FLAG, &w->vision, 0, 0 } };
-    return nigh_opts_read(opts, explain ? NIGH_COUNT(opts) : NIGH_COUNT(opts) - 4, argc, argv, err);
+    return nigh_opts_read(opts, explain ? NIGH_COUNT(opts) : NIGH_COUNT(opts) - 5, argc, argv, err);
 }
 
 static nigh_place_request request_of(const words *w) {
@@ -149,6 +180,7 @@ static void plan_feature(const nigh_policy *p, const nigh_place_facts *facts, ni
     if (json) { print_json(p, facts, r, name, &d); return; }
     printf("%s (%.*s)\n", name, (int)p->classes[d.class_idx].name.len, p->classes[d.class_idx].name.ptr);
     print_decision(p, facts, r, &d, false);
+    print_ways(p, r, &d, f);
     print_steps(p, f);
 }
 
@@ -180,6 +212,9 @@ static nigh_status explain(const nigh_policy *p, const words *w, const char *fea
     nigh_place_request r = request_of(w);
     if (w->class) NIGH_TRY(nigh_cli_find_class(p, w->class, &r.data_class_idx, err));
     if (w->found) NIGH_TRY(nigh_cli_find_class(p, w->found, &r.found_class_idx, err));
+    if (w->receipt) r.seed = nigh_place_seed(nigh_str_of(w->receipt));
+    if (w->receipt && !r.seed)
+        return nigh_fail(err, NIGH_EINVAL, 0, "--receipt wants an id like rcpt-5f0c9a1be2d47738");
     r.feature_idx = nigh_policy_feature(p, nigh_str_of(feature));
     nigh_cli_facts(p, w->scene, &facts);
     nigh_decide(p, &facts, &r, &d);
@@ -195,7 +230,9 @@ static nigh_status explain(const nigh_policy *p, const words *w, const char *fea
     printf("class %.*s, %u + %u tokens\n", (int)p->classes[d.class_idx].name.len, p->classes[d.class_idx].name.ptr,
            r.prompt_tokens, r.max_tokens);
     print_decision(p, &facts, &r, &d, true);
-    if (r.feature_idx != UINT32_MAX) print_steps(p, &p->features[r.feature_idx]);
+    if (r.feature_idx == UINT32_MAX) return NIGH_OK;
+    print_ways(p, &r, &d, &p->features[r.feature_idx]);
+    print_steps(p, &p->features[r.feature_idx]);
     return NIGH_OK;
 }
 

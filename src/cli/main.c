@@ -20,6 +20,7 @@
     X(check) \
     X(plan) \
     X(explain) \
+    X(calibrate) \
     X(policy) \
     X(ledger) \
     X(where) \

@@ -118,11 +118,14 @@ static bool too_slow(const nigh_feature *f, const nigh_place_facts *facts, uint3
     return first || (f->total_ms && facts->total_ms && facts->total_ms[t] > f->total_ms);
 }
 
-static bool too_dear(const nigh_feature *f, const nigh_place_request *r, const nigh_target *t) {
-    if (f->per_call_usd < 0 && f->per_user_day_usd < 0) return false;
-    double cost = nigh_place_cost(t, r->prompt_tokens, r->max_tokens);
+static bool over_budget(const nigh_feature *f, const nigh_place_request *r, double cost) {
     return (f->per_call_usd >= 0 && cost > f->per_call_usd)
            || (f->per_user_day_usd >= 0 && cost > 0 && r->spent_today_usd + cost > f->per_user_day_usd);
+}
+
+static bool too_dear(const nigh_feature *f, const nigh_place_request *r, const nigh_target *t) {
+    if (f->per_call_usd < 0 && f->per_user_day_usd < 0) return false;
+    return over_budget(f, r, nigh_place_cost(t, r->prompt_tokens, r->max_tokens));
 }
 
 static bool too_long(const nigh_place_request *r, const nigh_target *t) {
@@ -159,6 +162,77 @@ static double rank_of(const nigh_policy *p, const subject *s, const nigh_place_f
     }
 }
 
+/* splitmix64 (Sebastiano Vigna, https://prng.di.unimi.it/splitmix64.c): a number for each draw from one seed. */
+static uint64_t drawn_number(uint64_t seed, size_t n) {
+    uint64_t x = seed + (uint64_t)n * 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+/* Weights of those that are equal to the one at `from`, and stand behind it; *end: behind the last of them. */
+static uint64_t weights_from(const nigh_feature *f, const double *key, const nigh_decision *d, size_t from,
+                             size_t *end) {
+    uint64_t sum = 0;
+    for (*end = from; *end < d->count && !(key[*end] > key[from]); (*end)++) sum += f->weight[d->order[*end]];
+    return sum;
+}
+
+/* Each place of the order is drawn from the equals that are left, by their weights; what has none comes last. */
+static void draw_equals(const nigh_feature *f, uint64_t seed, const double *key, nigh_decision *d) {
+    for (size_t n = 0, end; n + 1 < d->count; n++) {
+        uint64_t sum = weights_from(f, key, d, n, &end);
+        if (!sum) continue;
+        uint64_t left = drawn_number(seed, n + 1) % sum;
+        size_t k = n;
+        for (; left >= f->weight[d->order[k]]; k++) left -= f->weight[d->order[k]];
+        uint8_t drawn = d->order[k];
+        for (; k > n; k--) d->order[k] = d->order[k - 1];
+        d->order[n] = drawn;
+    }
+}
+
+uint64_t nigh_place_seed(nigh_str id) {
+    nigh_str prefix = NIGH_STR("rcpt-");
+    uint64_t seed = 0;
+    if (!nigh_str_starts(id, prefix) || id.len != prefix.len + 16) return 0;
+    for (size_t i = prefix.len; i < id.len; i++) {
+        char c = id.ptr[i];
+        bool digit = c >= '0' && c <= '9';
+        if (!digit && !(c >= 'a' && c <= 'f')) return 0;
+        seed = seed << 4 | (uint64_t)(digit ? c - '0' : c - 'a' + 10);
+    }
+    return seed;
+}
+
+void nigh_place_shares(const nigh_policy *p, const nigh_place_facts *facts, const nigh_place_request *request,
+                       const nigh_decision *d, double shares[NIGH_TARGETS_MAX]) {
+    subject s = subject_of(p, request);
+    double key[NIGH_TARGETS_MAX];
+    size_t end;
+    for (size_t i = 0; i < NIGH_TARGETS_MAX; i++) shares[i] = 0;
+    for (size_t i = 0; i < d->count; i++) key[i] = rank_of(p, &s, facts, request, d->order[i]);
+    uint64_t sum = s.f->weighted && d->count ? weights_from(s.f, key, d, 0, &end) : 0;
+    if (!sum && d->count) shares[d->order[0]] = 1;
+    for (size_t i = 0; sum && i < end; i++)
+        shares[d->order[i]] = (double)s.f->weight[d->order[i]] / (double)sum;
+}
+
+uint32_t nigh_place_hedge(const nigh_policy *p, const nigh_place_request *request, const nigh_decision *d,
+                          uint32_t first, uint64_t tried) {
+    if (request->feature_idx >= p->feature_count || p->targets[first].tier == NIGH_TIER_DEVICE) return UINT32_MAX;
+    const nigh_feature *f = &p->features[request->feature_idx];
+    double cost = nigh_place_cost(&p->targets[first], request->prompt_tokens, request->max_tokens);
+    for (size_t i = 0; f->hedge && i < d->count; i++) {
+        uint32_t t = d->order[i];
+        const nigh_target *target = &p->targets[t];
+        if (t == first || target->tier == NIGH_TIER_DEVICE || (tried >> t & 1)) continue;
+        double more = nigh_place_cost(target, request->prompt_tokens, request->max_tokens);
+        if (!over_budget(f, request, cost + more)) return t;
+    }
+    return UINT32_MAX;
+}
+
 /* Insertion: the candidates are few. */
 static void put_in_order(const nigh_policy *p, const subject *s, const nigh_place_facts *facts,
                          const nigh_place_request *r, nigh_decision *out) {
@@ -177,6 +251,7 @@ static void put_in_order(const nigh_policy *p, const subject *s, const nigh_plac
         key[at] = k;
         out->order[at] = (uint8_t)t;
     }
+    if (s->f->weighted) draw_equals(s->f, r->seed, key, out);
 }
 
 void nigh_decide(const nigh_policy *p, const nigh_place_facts *facts, const nigh_place_request *request,

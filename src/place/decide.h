@@ -62,6 +62,7 @@ typedef struct {
     uint32_t prompt_tokens, max_tokens;
     unsigned needs;                 /* NIGH_CAN_* */
     double spent_today_usd;
+    uint64_t seed;                  /* of the draws among equals (weights); of a request: nigh_place_seed */
 } nigh_place_request;
 
 typedef struct {
@@ -76,6 +77,17 @@ typedef struct {
 uint64_t nigh_place_tenant(const nigh_policy *p, nigh_str tenant);
 void nigh_decide(const nigh_policy *p, const nigh_place_facts *facts, const nigh_place_request *request,
                  nigh_decision *out);
+/* The seed of a request: the number in its receipt's id, "rcpt-" and 16 hex digits; 0 for anything else. So whoever has
+ * the receipt can draw again. */
+uint64_t nigh_place_seed(nigh_str receipt_id);
+/* For each target the share of such requests that it gets first: 1 for the first of the order, or, where equals are
+ * drawn by weight, their parts of it. */
+void nigh_place_shares(const nigh_policy *p, const nigh_place_facts *facts, const nigh_place_request *request,
+                       const nigh_decision *d, double shares[NIGH_TARGETS_MAX]);
+/* The target that may be asked beside `first` when that one is slow (hedge): the next usable one that is away, not in
+ * `tried`, and with which the call stays within the feature's budgets, both paid for. UINT32_MAX: none. */
+uint32_t nigh_place_hedge(const nigh_policy *p, const nigh_place_request *request, const nigh_decision *d,
+                          uint32_t first, uint64_t tried);
 /* All rules that refuse one target for this request; 0: it is usable. Slower than nigh_decide and written without its
  * masks; both agree. */
 unsigned nigh_place_why(const nigh_policy *p, const nigh_place_facts *facts, const nigh_place_request *request,

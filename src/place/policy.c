@@ -456,7 +456,7 @@ static nigh_status read_targets(reader *r, const nigh_json *section) {
 typedef struct {
     nigh_str class;
     const nigh_json *region, *retention, *latency, *cost, *quality, *device, *place, *rank, *escalate, *degrade,
-        *stream_failure, *cache;
+        *stream_failure, *cache, *weights, *hedge;
 } feature_draft;
 
 static nigh_status read_retention(reader *r, const nigh_json *v, nigh_feature *f) {
@@ -521,17 +521,55 @@ static nigh_status read_candidates(reader *r, const nigh_json *v, nigh_feature *
 }
 
 static nigh_status read_escalation(reader *r, const nigh_json *v, nigh_feature *f) {
-    typedef struct { const nigh_json *when; double threshold, target_rate; } draft;
+    typedef struct { const nigh_json *when; double threshold, target_rate; nigh_str eval; } draft;
     static const field fields[] = { FIELD(draft, when, F_NODE, true, 0), FIELD(draft, threshold, F_PERCENT, false, 0),
-                                    FIELD(draft, target_rate, F_PERCENT, false, 0) };
-    draft d = { 0 };
+                                    FIELD(draft, target_rate, F_PERCENT, false, 0),
+                                    FIELD(draft, eval, F_TEXT, false, 0) };
+    draft d = { .target_rate = -1 };
+    f->target_rate = -1;
+    f->sure_eval_idx = UINT32_MAX;
     if (!v) return NIGH_OK;
     NIGH_TRY(read_object(r, v, fields, NIGH_COUNT(fields), &d));
     NIGH_TRY(read_words(r, d.when, escalate_words, NIGH_COUNT(escalate_words), &f->escalate));
     f->threshold = d.threshold;
     f->target_rate = d.target_rate;
-    if ((f->escalate & NIGH_ESCALATE_CONFIDENCE) && !nigh_json_get(v, NIGH_STR("threshold")))
-        return bad(r, v, "confidence needs a threshold");
+    bool sure = f->escalate & NIGH_ESCALATE_CONFIDENCE;
+    if (sure && !nigh_json_get(v, NIGH_STR("threshold"))) return bad(r, v, "confidence needs a threshold");
+    if (!sure && (d.target_rate >= 0 || d.eval.len)) return bad(r, v, "target_rate and eval go with confidence");
+    for (uint32_t i = 0; d.eval.len && i < r->p->eval_count; i++)
+        if (nigh_str_eq(r->p->evals[i].name, d.eval)) f->sure_eval_idx = i;
+    return d.eval.len && f->sure_eval_idx == UINT32_MAX ? bad(r, v, "eval is not an evaluation of this file") : NIGH_OK;
+}
+
+/* Of places of the feature; one that is not named has the weight 1. */
+static nigh_status read_weights(reader *r, const nigh_json *v, nigh_feature *f) {
+    uint32_t sum = 0;
+    if (!v) return NIGH_OK;
+    if (v->type != NIGH_JSON_OBJECT) return bad(r, v, "must be an object of targets and their weights");
+    for (size_t i = 0; i < f->place_count; i++) f->weight[f->place[i]] = 1;
+    for (const nigh_json *w = v->first; w; w = w->next) {
+        uint32_t t = nigh_policy_target(r->p, w->key);
+        size_t i = 0;
+        while (i < f->place_count && f->place[i] != t) i++;
+        if (i == f->place_count) return bad(r, w, "is not a target that the feature's place names");
+        if (w->type != NIGH_JSON_NUMBER || !w->is_int || w->integer < 0 || w->integer > NIGH_WEIGHT_MAX)
+            return bad(r, w, "a weight is a whole number from 0 to 1,000");
+        f->weight[t] = (uint16_t)w->integer;
+    }
+    for (size_t i = 0; i < f->place_count; i++) sum += f->weight[f->place[i]];
+    f->weighted = true;
+    return sum ? NIGH_OK : bad(r, v, "one weight at least is above 0");
+}
+
+static nigh_status read_hedge(reader *r, const nigh_json *v, nigh_feature *f) {
+    typedef struct { uint32_t after_ms; bool p95; } draft;
+    static const field fields[] = { FIELD(draft, after_ms, F_UINT, true, 600000), FIELD(draft, p95, F_BOOL, false, 0) };
+    draft d = { 0 };
+    if (!v) return NIGH_OK;
+    NIGH_TRY(read_object(r, v, fields, NIGH_COUNT(fields), &d));
+    f->hedge = true;
+    f->hedge_ms = d.after_ms;
+    f->hedge_p95 = d.p95;
     return NIGH_OK;
 }
 
@@ -599,7 +637,8 @@ static nigh_status read_feature(reader *r, const nigh_json *v) {
         FIELD(feature_draft, device, F_NODE, false, 0),    FIELD(feature_draft, place, F_NODE, true, 0),
         FIELD(feature_draft, rank, F_NODE, false, 0),      FIELD(feature_draft, escalate, F_NODE, false, 0),
         FIELD(feature_draft, degrade, F_NODE, false, 0),   FIELD(feature_draft, stream_failure, F_NODE, false, 0),
-        FIELD(feature_draft, cache, F_NODE, false, 0)
+        FIELD(feature_draft, cache, F_NODE, false, 0),     FIELD(feature_draft, weights, F_NODE, false, 0),
+        FIELD(feature_draft, hedge, F_NODE, false, 0)
     };
     feature_draft d = { 0 };
     NIGH_TRY(read_object(r, v, fields, NIGH_COUNT(fields), &d));
@@ -612,6 +651,8 @@ static nigh_status read_feature(reader *r, const nigh_json *v) {
     NIGH_TRY(read_quality(r, d.quality, f));
     NIGH_TRY(read_device(r, d.device, f));
     NIGH_TRY(read_candidates(r, d.place, f));
+    NIGH_TRY(read_weights(r, d.weights, f));
+    NIGH_TRY(read_hedge(r, d.hedge, f));
     NIGH_TRY(read_escalation(r, d.escalate, f));
     NIGH_TRY(read_degrade(r, d.degrade, f));
     return read_choices(r, &d, f);

@@ -21,6 +21,7 @@ enum {
     NIGH_ALIASES_MAX = 256,
     NIGH_CAPTURES_MAX = 16,
     NIGH_DEGRADE_MAX = 8,
+    NIGH_WEIGHT_MAX = 1000,
     NIGH_POLICY_BYTES_MAX = 4 << 20
 };
 #define NIGH_FOREVER UINT32_MAX     /* seconds: kept without limit, or not stated */
@@ -102,7 +103,12 @@ typedef struct {
     size_t place_count;
     nigh_rank rank;
     unsigned escalate;              /* NIGH_ESCALATE_* */
-    double threshold, target_rate;
+    double threshold, target_rate;  /* of confidence; target_rate negative: no limit */
+    uint32_t sure_eval_idx;         /* by which the threshold was found; UINT32_MAX: not stated */
+    bool weighted;                  /* equals are drawn by `weight`, else they keep their order */
+    uint16_t weight[NIGH_TARGETS_MAX];      /* by target */
+    bool hedge, hedge_p95;          /* a second target may be asked after hedge_ms, or after the measured p95 */
+    uint32_t hedge_ms;
     nigh_degrade degrade[NIGH_DEGRADE_MAX];
     size_t degrade_count;
     nigh_stream_failure stream_failure;

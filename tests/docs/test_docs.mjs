@@ -5,7 +5,7 @@
 // node; nginx and caddyfile blocks are tried with those programs where they are there; json must parse. A block without
 // a mark is a drawing or an output and may hold no command.
 //
-// Commands run in a folder of their own with `build`, FILE.gguf, two policies and some notes in it, and with a node of their own:
+// Commands run in a folder of their own with `build`, FILE.gguf, two policies, pairs and some notes in it, and with a node of their own:
 // 127.0.0.1:6444 is replaced by where that node listens.
 import { execFileSync, spawn } from 'node:child_process';
 import * as fs from 'node:fs';
@@ -224,6 +224,7 @@ for (let i = 0; i < 40; i++) { // each note another one, for repeated text is re
   const line = (n) => `The ${word(n)} saw a ${word(n + 1)} and the ${word(n + 2)} was by the ${word(n + 3)}.\n`;
   writeFileSync(join(folder, 'notes', `${i}.txt`), Array.from({ length: 9 }, (_, n) => line(n * 4 + i)).join(''));
 }
+writeFileSync(join(folder, 'mail-v3.jsonl'), Array.from({ length: 40 }, (_, i) => `{"confidence":${i / 40},"score":${i > 9 ? 1 : 0}}\n`).join(''));
 for (const name of ['features.json', 'features.old.json'])
   fs.copyFileSync(join(root, 'examples/features.json'), join(folder, name));
 if (model) fs.symlinkSync(model, join(folder, 'FILE.gguf'));

@@ -87,6 +87,23 @@ static void make_limits(nigh_buf *b, uint32_t evals) {
         ADD(",\"device\":{\"min_ram_mb\":%u,\"battery_min\":%u,\"thermal_max\":\"%s\",\"metered\":\"%s\"}", pick(5000),
             pick(101), thermals[pick(4)], lines[pick(3)]);
     if (chance(60)) ADD(",\"rank\":\"%s\"", ranks[pick(eval ? 4 : 3)]);
+    if (chance(30)) ADD(",\"hedge\":{\"after_ms\":%u%s}", pick(900), chance(50) ? ",\"p95\":true" : "");
+    if (chance(20))
+        ADD(",\"escalate\":{\"when\":[\"confidence\"],\"threshold\":0.%u,\"target_rate\":0.%u}", pick(9), pick(9));
+}
+
+/* Of some of the places a feature names; each of them could be 0, but not all. */
+static void make_weights(nigh_buf *b, const uint32_t *places, uint32_t count) {
+    bool any = false;
+    if (!count || !chance(50)) return;
+    ADD(",\"weights\":{");
+    for (uint32_t i = 0; i < count; i++) {
+        bool last = i + 1 == count;
+        if (!last && chance(30)) continue;
+        ADD("%s\"t%u\":%u", any ? "," : "", places[i], last ? 1 + pick(5) : chance(20) ? 0 : pick(1001));
+        any = true;
+    }
+    ADD("}");
 }
 
 typedef struct { uint32_t classes, zones, targets, evals, features; } sizes;
@@ -122,14 +139,16 @@ static void make_policy(nigh_buf *b, sizes *n) {
     }
     ADD("},\"features\":{");
     for (uint32_t i = 0; i < n->features; i++) {
-        bool any = false;
+        uint32_t places[16], count = 0;
         ADD("%s\"f%u\":{\"class\":\"c%u\",\"place\":[", i ? "," : "", i, pick(n->classes));
         for (uint32_t t = 0, at = pick(10); t < n->targets; t++)
             if (chance(70)) {
-                ADD("%s\"t%u\"", any ? "," : "", (t + at) % n->targets);
-                any = true;
+                places[count] = (t + at) % n->targets;
+                ADD("%s\"t%u\"", count ? "," : "", places[count]);
+                count++;
             }
         ADD("]");
+        make_weights(b, places, count);
         make_limits(b, n->evals);
         ADD("}");
     }
@@ -332,6 +351,111 @@ static double key_of(const question *q, const nigh_json *t, uint32_t idx) {
             + number_at(at(t, "cost"), "out", 0) * q->request->max_tokens) * 1e-6;
 }
 
+/* The price of a call, as the page says it; 1e300 where none is stated. */
+static double price_of(const question *q, const nigh_json *t) {
+    if (!at(t, "cost")) return is(text_at(t, "tier"), "cloud") ? 1e300 : 0;
+    return (number_at(at(t, "cost"), "in", 0) * q->request->prompt_tokens
+            + number_at(at(t, "cost"), "out", 0) * q->request->max_tokens) * 1e-6;
+}
+
+/* "Equals": what is drawn for place n (from 1) of the order, among the `count` in `left`, by the page's arithmetic. */
+static size_t oracle_draw(const question *q, const nigh_json *const *left, size_t count, uint32_t n) {
+    const nigh_json *weights = at(feature_of(q), "weights");
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        const nigh_json *w = nigh_json_get(weights, left[i]->key);
+        sum += w ? w->number : 1;
+    }
+    if (!weights || !(sum > 0)) return 0;
+    uint64_t x = q->request->seed;
+    for (uint32_t i = 0; i < n; i++) x += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    double rest = (double)((x ^ x >> 31) % (uint64_t)sum);
+    for (size_t i = 0; i < count; i++) {
+        const nigh_json *w = nigh_json_get(weights, left[i]->key);
+        rest -= w ? w->number : 1;
+        if (rest < 0) return i;
+    }
+    return count;
+}
+
+/* The whole order: of what is usable, in the order of `place` (or of the targets), the least by rank, drawn where
+ * equal. */
+static size_t oracle_order(const question *q, const nigh_json *const *all, size_t count, const nigh_json **out) {
+    const nigh_json *f = feature_of(q), *left[NIGH_TARGETS_MAX], *equal[NIGH_TARGETS_MAX];
+    size_t lefts = 0, done = 0;
+    for (const nigh_json *v = f ? at(f, "place")->first : NULL; v; v = v->next)
+        for (uint32_t i = 0; i < count; i++)
+            if (nigh_str_eq(all[i]->key, v->text) && oracle_usable(q, all[i], i)) left[lefts++] = all[i];
+    for (uint32_t i = 0; !f && i < count; i++) if (oracle_usable(q, all[i], i)) left[lefts++] = all[i];
+    while (lefts) {
+        double least = 1e301;
+        size_t equals = 0, at_left[NIGH_TARGETS_MAX];
+        for (size_t i = 0; i < lefts; i++) {
+            uint32_t idx = 0;
+            while (all[idx] != left[i]) idx++;
+            double key = key_of(q, left[i], idx);
+            if (key < least) { least = key; equals = 0; }
+            if (key <= least) { equal[equals] = left[i]; at_left[equals++] = i; }
+        }
+        size_t drawn = oracle_draw(q, equal, equals, (uint32_t)done + 1);
+        if (drawn == equals) return 0;
+        out[done++] = equal[drawn];
+        for (size_t i = at_left[drawn] + 1; i < lefts; i++) left[i - 1] = left[i];
+        lefts--;
+    }
+    return done;
+}
+
+/* "Two at once": which second target may be asked beside `first`; NULL: none. */
+static const nigh_json *oracle_second(const question *q, const nigh_json *const *order, size_t count,
+                                      const nigh_json *first, const nigh_json *const *all, uint64_t tried) {
+    const nigh_json *f = feature_of(q);
+    double call = number_at(at(f, "cost"), "per_call_usd", 1e99),
+           day = number_at(at(f, "cost"), "per_user_day_usd", 1e99);
+    if (!at(f, "hedge") || is(text_at(first, "tier"), "device")) return NULL;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t idx = 0;
+        while (all[idx] != order[i]) idx++;
+        double both = price_of(q, first) + price_of(q, order[i]);
+        if (order[i] == first || is(text_at(order[i], "tier"), "device") || (tried >> idx & 1)) continue;
+        if (at(f, "cost") && (both > call || (both > 0 && q->request->spent_today_usd + both > day))) continue;
+        return order[i];
+    }
+    return NULL;
+}
+
+/* The order, the second targets and the shares, all by their names. */
+static bool compare_order(const nigh_policy *p, const question *q, const nigh_place_request *r, const nigh_decision *d,
+                          const nigh_json *const *all, size_t count, char *why, size_t cap) {
+    const nigh_json *order[NIGH_TARGETS_MAX];
+    double shares[NIGH_TARGETS_MAX], sum = 0;
+    size_t usable = oracle_order(q, all, count, order);
+    snprintf(why, cap, "order: %zu, oracle %zu", d->count, usable);
+    if (usable != d->count) return false;
+    for (size_t i = 0; i < usable; i++) {
+        snprintf(why, cap, "order: place %zu is t%u, oracle %.*s", i + 1, d->order[i], (int)order[i]->key.len,
+                 order[i]->key.ptr);
+        if (all[d->order[i]] != order[i]) return false;
+    }
+    for (size_t i = 0; i < usable; i++) {
+        uint64_t tried = test_rand(&rng) & test_rand(&rng);
+        const nigh_json *second = oracle_second(q, order, usable, order[i], all, tried);
+        uint32_t got = nigh_place_hedge(p, r, d, d->order[i], tried);
+        snprintf(why, cap, "beside t%u: %u", d->order[i], got);
+        if (second ? got >= count || all[got] != second : got != UINT32_MAX) return false;
+        if (got != UINT32_MAX && !(d->usable >> got & 1)) return false;
+    }
+    nigh_place_shares(p, q->facts, r, d, shares);
+    for (size_t i = 0; i < NIGH_TARGETS_MAX; i++) {
+        snprintf(why, cap, "share of t%zu: %g", i, shares[i]);
+        if (shares[i] > 0 && !(d->usable >> i & 1)) return false;
+        sum += shares[i];
+    }
+    return usable ? sum > 0.999999 && sum < 1.000001 && shares[d->order[0]] > 0 : sum <= 0;
+}
+
 static bool compare(const nigh_policy *p, const question *q, nigh_place_request *r, char *why, size_t cap) {
     nigh_decision d;
     uint32_t idx = 0;
@@ -352,12 +476,8 @@ static bool compare(const nigh_policy *p, const question *q, nigh_place_request 
         if ((hard == 0) != allowed || (all == 0) != usable) return false;
     }
     if ((d.allowed | d.usable) >> (idx < 64 ? idx : 63) >> (idx < 64 ? 0 : 1)) return false;
-    for (size_t i = 1; i < d.count; i++) {
-        snprintf(why, cap, "order: %u before %u", d.order[i - 1], d.order[i]);
-        uint32_t before = d.order[i - 1], after = d.order[i];
-        if (key_of(q, by_idx[before], before) > key_of(q, by_idx[after], after)) return false;
-    }
-    return (size_t)__builtin_popcountll(d.usable) == d.count;
+    if ((size_t)__builtin_popcountll(d.usable) != d.count) return false;
+    return compare_order(p, q, r, &d, by_idx, idx, why, cap);
 }
 
 static void test_oracle(void) {
@@ -377,7 +497,8 @@ static void test_oracle(void) {
             char feature[8], data[8], found[8], why[160] = "";
             nigh_place_facts facts;
             nigh_place_request r = { .prompt_tokens = pick(9000), .max_tokens = pick(900),
-                                     .needs = chance(40) ? pick(16) : 0, .spent_today_usd = pick(100) * 0.001 };
+                                     .needs = chance(40) ? pick(16) : 0, .spent_today_usd = pick(100) * 0.001,
+                                     .seed = test_rand(&rng) };
             random_facts(&facts);
             snprintf(feature, sizeof feature, chance(90) ? "f%u" : chance(50) ? "gpt-4o" : "x%u", pick(n.features));
             snprintf(data, sizeof data, chance(50) ? "c%u" : "", pick(n.classes));

@@ -58,8 +58,20 @@ static void test_reads(void) {
     nigh_policy_free(p);
 }
 
+typedef struct { const char *text, *says; } refusal;
+
+static void check_refusals(const refusal *cases, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        nigh_policy *p;
+        nigh_err err = { 0 };
+        nigh_status status = nigh_policy_parse(&p, nigh_str_of(cases[i].text), &err);
+        CHECK_MSG(status == NIGH_EINVAL && p == NULL && strstr(err.text, cases[i].says), "case %zu: %s", i, err.text);
+    }
+    CHECK(nigh_alloc_live_bytes() == 0);
+}
+
 static void test_refusals(void) {
-    static const struct { const char *text, *says; } cases[] = {
+    static const refusal cases[] = {
         { "[]", "must be an object" },
         { "{}", "version is missing" },
         { "{\"version\":0,\"classes\":{},\"targets\":{},\"features\":{}}", "version: must be a whole number" },
@@ -110,13 +122,25 @@ static void test_refusals(void) {
         { "{\"version\":1,\"valid_until\":\"tomorrow\",\"classes\":{},\"targets\":{},\"features\":{}}",
           "must be a time" },
     };
-    for (size_t i = 0; i < NIGH_COUNT(cases); i++) {
-        nigh_policy *p;
-        nigh_err err = { 0 };
-        nigh_status status = nigh_policy_parse(&p, nigh_str_of(cases[i].text), &err);
-        CHECK_MSG(status == NIGH_EINVAL && p == NULL && strstr(err.text, cases[i].says), "case %zu: %s", i, err.text);
-    }
-    CHECK(nigh_alloc_live_bytes() == 0);
+    check_refusals(cases, NIGH_COUNT(cases));
+}
+
+static void test_new_refusals(void) {
+    static const refusal cases[] = {
+        { HEAD ZONES TARGETS FEATURE(",\"escalate\":{\"when\":[\"oom\"],\"target_rate\":0.2}"), "go with confidence" },
+        { HEAD ZONES TARGETS FEATURE(",\"escalate\":{\"when\":[\"confidence\"],\"threshold\":0.5,\"eval\":\"x\"}"),
+          "eval is not an evaluation" },
+        { HEAD ZONES TARGETS FEATURE(",\"weights\":[]"), "weights: must be an object" },
+        { HEAD ZONES TARGETS FEATURE(",\"weights\":{\"nobody\":1}"), "nobody: is not a target that the feature" },
+        { HEAD ZONES TARGETS FEATURE(",\"weights\":{\"mid\":-1}"), "mid: a weight is a whole number" },
+        { HEAD ZONES TARGETS FEATURE(",\"weights\":{\"mid\":1001}"), "mid: a weight is a whole number" },
+        { HEAD ZONES TARGETS FEATURE(",\"weights\":{\"mid\":0.5}"), "mid: a weight is a whole number" },
+        { HEAD ZONES TARGETS FEATURE(",\"weights\":{\"tiny\":0,\"mid\":0,\"big\":0}"), "one weight at least" },
+        { HEAD ZONES TARGETS FEATURE(",\"hedge\":true"), "hedge: must be an object" },
+        { HEAD ZONES TARGETS FEATURE(",\"hedge\":{\"p95\":true}"), "after_ms is missing" },
+        { HEAD ZONES TARGETS FEATURE(",\"hedge\":{\"after_ms\":600001}"), "after_ms: must be a whole number" },
+    };
+    check_refusals(cases, NIGH_COUNT(cases));
 }
 
 static void test_times(void) {
@@ -198,7 +222,7 @@ static void test_unknown_feature(void) {
     if (!p) return;
     nigh_place_facts facts = { .online = true, .on_mains = true, .ram_mb = 8000, .isa = NIGH_ISA_AVX2, .models = ~0ull,
                                .tenant_zones = ~0ull };
-    nigh_place_request r = { UINT32_MAX, UINT32_MAX, UINT32_MAX, 10, 10, 0, 0 };
+    nigh_place_request r = { UINT32_MAX, UINT32_MAX, UINT32_MAX, 10, 10, 0, 0, 0 };
     nigh_decide(p, &facts, &r, &d);
     CHECK(d.allowed == 1 && d.count == 1 && d.class_idx == p->top_class_idx);
     facts.ram_mb = 100;
@@ -207,4 +231,77 @@ static void test_unknown_feature(void) {
     nigh_policy_free(p);
 }
 
-TEST_MAIN(T(test_reads), T(test_refusals), T(test_times), T(test_questions), T(test_new_flows), T(test_unknown_feature))
+/* ---- equals, second targets, shares ---- */
+
+#define CLOUD(name, cost) \
+    "\"" name "\":{\"tier\":\"cloud\",\"model\":\"m\",\"url\":\"https://" name ".example\",\"retention\":\"0\"," \
+    "\"trains\":false,\"cost\":{\"in\":" cost ",\"out\":0}}"
+#define EQUALS(rest) \
+    "{\"version\":1,\"classes\":{\"c\":{\"level\":0,\"may_cross\":[\"device\",\"cloud\"]}},\"targets\":{" \
+    "\"here\":{\"tier\":\"device\",\"model\":\"m\"}," CLOUD("a", "1") "," CLOUD("b", "1") "," CLOUD("z", "1") "}," \
+    "\"features\":{\"f\":{\"class\":\"c\",\"place\":[\"a\",\"b\",\"z\",\"here\"]" rest "}}}"
+
+static nigh_place_facts good_facts(void) {
+    return (nigh_place_facts){ .online = true, .on_mains = true, .ram_mb = 8000, .models = ~0ull,
+                               .tenant_zones = ~0ull };
+}
+
+static void test_weights(void) {
+    nigh_policy *p = parse(EQUALS(",\"weights\":{\"a\":3,\"z\":0}"));
+    nigh_place_facts facts = good_facts();
+    nigh_place_request r = { .data_class_idx = UINT32_MAX, .found_class_idx = UINT32_MAX };
+    nigh_decision d, again;
+    double shares[NIGH_TARGETS_MAX];
+    size_t first_a = 0, count = 4000;
+    if (!p) return;
+    for (r.seed = 1; r.seed <= count; r.seed++) {
+        nigh_decide(p, &facts, &r, &d);
+        nigh_decide(p, &facts, &r, &again);
+        CHECK(d.count == 4 && memcmp(d.order, again.order, 4) == 0);
+        /* the device is not equal to the others, and what has no weight comes after those that have one */
+        CHECK(d.order[0] == 0 && d.order[3] == 3);
+        first_a += d.order[1] == 1;
+    }
+    CHECK_MSG(first_a > count * 72 / 100 && first_a < count * 78 / 100, "%zu of %zu", first_a, count);
+    nigh_place_shares(p, &facts, &r, &d, shares);
+    CHECK(shares[0] == 1 && shares[1] == 0);
+    facts.models = 0;
+    nigh_decide(p, &facts, &r, &d);
+    nigh_place_shares(p, &facts, &r, &d, shares);
+    CHECK(shares[0] == 0 && shares[1] == 0.75 && shares[2] == 0.25 && shares[3] == 0);
+    nigh_policy_free(p);
+    p = parse(EQUALS(""));
+    if (!p) return;
+    nigh_decide(p, &facts, &r, &d);
+    CHECK(d.order[0] == 1 && d.order[1] == 2 && d.order[2] == 3);     /* no weights: the feature's order */
+    nigh_policy_free(p);
+    CHECK(nigh_place_seed(NIGH_STR("rcpt-5f0c9a1be2d47738")) == 0x5f0c9a1be2d47738);
+    CHECK(nigh_place_seed(NIGH_STR("rcpt-5f0c9a1be2d4773")) == 0 && nigh_place_seed(NIGH_STR("5f0c9a1be2d47738")) == 0
+          && nigh_place_seed(NIGH_STR("rcpt-5F0c9a1be2d47738")) == 0);
+}
+
+static void test_second_targets(void) {
+    nigh_policy *p = parse(EQUALS(",\"hedge\":{\"after_ms\":200},\"cost\":{\"per_call_usd\":0.0015}"));
+    nigh_place_facts facts = good_facts();
+    nigh_place_request r = { .data_class_idx = UINT32_MAX, .found_class_idx = UINT32_MAX, .prompt_tokens = 700 };
+    nigh_decision d;
+    if (!p) return;
+    CHECK(p->features[0].hedge && p->features[0].hedge_ms == 200 && !p->features[0].hedge_p95);
+    nigh_decide(p, &facts, &r, &d);
+    CHECK(nigh_place_hedge(p, &r, &d, 1, 0) == 2);          /* beside a: b */
+    CHECK(nigh_place_hedge(p, &r, &d, 1, 1u << 2) == 3);    /* b was tried */
+    CHECK(nigh_place_hedge(p, &r, &d, 0, 0) == UINT32_MAX);     /* nothing beside a model of this device */
+    CHECK(nigh_place_hedge(p, &r, &d, 1, 6u << 1) == UINT32_MAX);   /* nor this device beside another */
+    r.prompt_tokens = 800;              /* one call is within the budget, two are not */
+    nigh_decide(p, &facts, &r, &d);
+    CHECK(d.count == 4 && nigh_place_hedge(p, &r, &d, 1, 0) == UINT32_MAX);
+    nigh_policy_free(p);
+    p = parse(EQUALS(""));
+    if (!p) return;
+    nigh_decide(p, &facts, &r, &d);
+    CHECK(nigh_place_hedge(p, &r, &d, 1, 0) == UINT32_MAX); /* not declared */
+    nigh_policy_free(p);
+}
+
+TEST_MAIN(T(test_weights), T(test_second_targets), T(test_reads), T(test_refusals), T(test_new_refusals), T(test_times),
+          T(test_questions), T(test_new_flows), T(test_unknown_feature))
