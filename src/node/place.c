@@ -172,7 +172,9 @@ static nigh_status add_feature(nigh_buf *b, const nigh_place *p, size_t f) {
         NIGH_TRY(nigh_buf_addf(b, ":%llu", (unsigned long long)p->features[f].on_target[t]));
         any = true;
     }
-    return nigh_buf_add(b, NIGH_STR("}}"));
+    const nigh_rate *sure = &p->features[f].sure;
+    return nigh_buf_addf(b, "},\"sure\":{\"looked\":%llu,\"below\":%llu,\"escalated\":%llu}}",
+        (unsigned long long)sure->seen, (unsigned long long)sure->wanted, (unsigned long long)sure->let);
 }
 
 /* Bytes on the wire, by host: what the counter of a network should find, too. */

@@ -6,6 +6,7 @@
  *     place_rights.c    who asks: rights, limits, budgets
  *     place_try.c       one target after the other until one has answered
  *     place_local.c, place_away.c   a try of a model of this node; of an edge node or a provider
+ *     place_race.c      two tries at once
  *     place_body.c      what another place gets to see
  *     place_keep.c      answers that are kept, and equal requests at the same time
  *     place_degrade.c   what comes when no target is left

@@ -86,10 +86,12 @@ void place_away_close(nigh_place *p) {
 /* The client's side changed: it left, or it reads again. From a socket thread. */
 static void on_client(void *ud) {
     nigh_placed *pl = ud;
-    uint64_t id = atomic_load(&pl->call_id);
+    uint64_t id = atomic_load(&pl->call_id), second = atomic_load(&pl->second_id);
     if (!id) return;
-    if (nigh_exchange_gone(pl->a->x)) nigh_upstream_cancel(pl->place->upstream, id);
-    else nigh_upstream_pause(pl->place->upstream, id, false);
+    if (nigh_exchange_gone(pl->a->x)) {
+        nigh_upstream_cancel(pl->place->upstream, id);
+        if (second) nigh_upstream_cancel(pl->place->upstream, second);
+    } else nigh_upstream_pause(pl->place->upstream, id, false);
 }
 
 static void hold_if_full(nigh_placed *pl) {
@@ -257,14 +259,22 @@ static void on_done(void *ud, const nigh_call_result *r) {
     place_ended(pl, end, end == PLACE_MODEL ? "it answered with another model than the policy names" : r->text);
 }
 
-static const nigh_upstream_calls calls = { .begin = on_begin, .text = on_text, .tool = on_tool, .finish = on_finish,
+const nigh_upstream_calls place_away_calls = { .begin = on_begin, .text = on_text, .tool = on_tool, .finish = on_finish,
     .receipt = on_receipt, .done = on_done };
 
 /* ---- going out ---- */
 
+void place_away_name(nigh_placed *pl, uint32_t idx) {
+    const nigh_target *t = &pl->place->policy->targets[idx];
+    pl->t = idx;
+    nigh_format(pl->model, sizeof pl->model, "%.*s", (int)nigh_min(t->model.len, sizeof pl->model - 1), t->model.ptr);
+    nigh_format(pl->model_sha256, sizeof pl->model_sha256, "%.*s", (int)t->hash.len, t->hash.ptr);
+    pl->a->model = pl->model;
+    pl->a->model_sha256 = pl->model_sha256;
+}
+
 static nigh_status make_room(nigh_placed *pl) {
     nigh_answer *a = pl->a;
-    const nigh_target *t = &pl->place->policy->targets[pl->t];
     NIGH_TRY(place_make_room(pl));
     NIGH_TRY(nigh_openai_make_choices(a, 1));
     a->served = NULL;
@@ -274,10 +284,7 @@ static nigh_status make_room(nigh_placed *pl) {
     pl->inner.len = 0;
     pl->repeated = 0;
     pl->repeating = pl->before.len > 0;
-    nigh_format(pl->model, sizeof pl->model, "%.*s", (int)nigh_min(t->model.len, sizeof pl->model - 1), t->model.ptr);
-    nigh_format(pl->model_sha256, sizeof pl->model_sha256, "%.*s", (int)t->hash.len, t->hash.ptr);
-    a->model = pl->model;
-    a->model_sha256 = pl->model_sha256;
+    place_away_name(pl, pl->t);
     return NIGH_OK;
 }
 
@@ -292,15 +299,16 @@ static place_end refuse_body(nigh_placed *pl, nigh_status status, const nigh_err
     return PLACE_REDACTION;
 }
 
-static nigh_status send(nigh_placed *pl, nigh_str body, uint64_t *id, nigh_err *err) {
+nigh_status place_away_send(nigh_placed *pl, uint32_t idx, uint64_t until_ms, nigh_str body,
+    const nigh_upstream_calls *calls, void *ud, uint64_t *id, nigh_err *err) {
     nigh_place *p = pl->place;
-    const nigh_target *t = &p->policy->targets[pl->t];
-    const place_line *line = &p->lines[pl->t];
+    const nigh_target *t = &p->policy->targets[idx];
+    const place_line *line = &p->lines[idx];
     nigh_str class = p->policy->classes[pl->d.class_idx].name;
     char field[128];
     const char *headers[] = { field };
     uint64_t now_ms = place_now_ms();
-    uint32_t left = pl->try_until_ms > now_ms ? (uint32_t)(pl->try_until_ms - now_ms) : 1;
+    uint32_t left = until_ms > now_ms ? (uint32_t)(until_ms - now_ms) : 1;
     uint32_t whole = place_left_ms(pl);
     nigh_format(field, sizeof field, "x-data-class: %.*s", (int)nigh_min(class.len, 64), class.ptr);
     nigh_upstream_ask ask = { .api = line->api, .tier = t->tier, .url = line->url,
@@ -308,7 +316,7 @@ static nigh_status send(nigh_placed *pl, nigh_str body, uint64_t *id, nigh_err *
         .connect_ms = left < 3000 ? left : 3000, .first_ms = left, .total_ms = whole ? whole : 1,
         .idempotency_key = pl->queue_id[0] ? pl->queue_id : NULL, .headers = headers,
         .header_count = t->tier == NIGH_TIER_EDGE };
-    return nigh_upstream_call(p->upstream, &ask, &calls, pl, id, err);
+    return nigh_upstream_call(p->upstream, &ask, calls, ud, id, err);
 }
 
 place_end place_away_start(nigh_placed *pl, nigh_refusal *why) {
@@ -316,7 +324,7 @@ place_end place_away_start(nigh_placed *pl, nigh_refusal *why) {
     nigh_exchange *x = pl->a->x;
     nigh_buf body;
     nigh_err err = { 0 };
-    uint64_t id = 0;
+    uint64_t alone = 0, *id = &alone;
     if (make_room(pl) != NIGH_OK) {
         nigh_refuse(why, NIGH_ENOMEM, "no_memory", NULL, "not enough memory");
         return PLACE_MEMORY;
@@ -327,12 +335,16 @@ place_end place_away_start(nigh_placed *pl, nigh_refusal *why) {
     atomic_fetch_add(&pl->refs, 1);     /* it may be over before the call returns */
     if (x) nigh_exchange_keep(x);
     if (x) nigh_exchange_on(x, on_client, pl);
-    status = send(pl, nigh_buf_str(&body), &id, &err);
+    atomic_store(&pl->second_id, 0);
+    void *first = place_race_new(pl, &id);
+    status = place_away_send(pl, pl->t, pl->try_until_ms, nigh_buf_str(&body),
+        first ? &place_race_calls : &place_away_calls, first ? first : pl, id, &err);
     nigh_buf_release(&body);
     if (status == NIGH_OK) {
-        atomic_store(&pl->call_id, id);
-        if (x && nigh_exchange_gone(x)) nigh_upstream_cancel(p->upstream, id);
+        atomic_store(&pl->call_id, *id);
+        if (x && nigh_exchange_gone(x)) nigh_upstream_cancel(p->upstream, *id);
     } else if (x) nigh_exchange_on(x, NULL, NULL);
+    if (first) place_race_begun(first, status == NIGH_OK);
     nigh_exchange_release(x);
     place_unref(pl);
     if (status == NIGH_OK) return PLACE_OK;

@@ -4,6 +4,8 @@
  * five on they give the 95th percentiles that a decision compares with a feature's limits. So a target that was left
  * out for being slow is asked again once its samples are old.
  *
+ * One that was outrun by a second target (hedge) counts as being as slow as it was until then.
+ *
  * The breaker: three failures in a row, and a target is left alone for 2 s, doubled with each further failure up to
  * 60 s, or for as long as it asked itself (429 with a time). After that one request may try; its end decides. */
 #include "node/place_parts.h"
@@ -120,6 +122,16 @@ void place_target_ended(nigh_place *p, uint32_t t, const place_hop *hop, const c
         s->failures = 0;
         s->closed_until_ms = 0;
     }
-    if (hop->end == PLACE_OK) { s->answers++; measure(s, hop, now_ms); }
+    s->answers += hop->end == PLACE_OK;
+    if (hop->end == PLACE_OK || hop->end == PLACE_OUTRUN) measure(s, hop, now_ms);
     pthread_mutex_unlock(&p->lock);
+}
+
+uint32_t place_hedge_ms(nigh_place *p, uint32_t t, const nigh_feature *f) {
+    uint64_t now_ms = place_now_ms();
+    pthread_mutex_lock(&p->lock);
+    const place_target *s = &p->targets[t];
+    uint32_t measured = s->count && now_ms - s->sampled_ms < OLD_MS ? s->first_p95 : 0;
+    pthread_mutex_unlock(&p->lock);
+    return f->hedge_p95 && measured && measured < f->hedge_ms ? measured : f->hedge_ms;
 }

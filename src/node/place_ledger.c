@@ -49,11 +49,18 @@ static void note_hop(nigh_hop *to, const nigh_place *p, const place_hop *from) {
     to->trains = t->tier != NIGH_TIER_DEVICE && t->trains;
 }
 
-/* USD of what the answering target was given and gave. */
+/* USD of what the answering target was given and gave, and of the one that was asked beside it. */
 static double cost_of(const nigh_placed *pl, const nigh_record *r) {
     if (pl->t >= pl->place->policy->target_count || pl->from_cache) return 0;
     const nigh_target *t = &pl->place->policy->targets[pl->t];
-    return t->has_cost ? nigh_place_cost(t, r->prompt_tokens, r->completion_tokens) : 0;
+    double usd = t->has_cost ? nigh_place_cost(t, r->prompt_tokens, r->completion_tokens) : 0;
+    /* What a place charges that was cancelled nobody says: it is counted as if it had answered, too. */
+    for (size_t i = 0; i < pl->hop_count; i++) {
+        const nigh_target *other = &pl->place->policy->targets[pl->hops[i].target_idx];
+        if (pl->hops[i].end == PLACE_OUTRUN && other->has_cost)
+            usd += nigh_place_cost(other, r->prompt_tokens, r->completion_tokens);
+    }
+    return usd;
 }
 
 static void fill(nigh_record *r, const nigh_placed *pl) {

@@ -34,7 +34,7 @@ static void on_vector(void *ud, size_t i, const float *v, size_t count) {
 }
 
 /* How sure was the model? The mean over all tokens of the logarithm of their probability, as a probability. */
-static bool is_unsure(const nigh_placed *pl) {
+static void look(nigh_placed *pl) {
     const nigh_answer *a = pl->a;
     double sum = 0;
     uint64_t count = 0;
@@ -42,7 +42,19 @@ static bool is_unsure(const nigh_placed *pl) {
         sum += a->choices[i].logprob_sum;
         count += a->choices[i].token_count;
     }
-    return count && nigh_exp64(sum / (double)count) < pl->f->threshold;
+    pl->looked = count > 0;
+    pl->confidence = count ? nigh_exp64(sum / (double)count) : 1;
+}
+
+/* Is another place asked? Not when more than `target_rate` of the requests were passed on already; then it is said. */
+static bool passes_on(nigh_placed *pl) {
+    nigh_place *p = pl->place;
+    bool unsure = pl->confidence < pl->f->threshold;
+    pthread_mutex_lock(&p->lock);
+    bool may = nigh_rate_take(&p->features[pl->ask.feature_idx].sure, pl->f->target_rate, unsure);
+    pthread_mutex_unlock(&p->lock);
+    if (unsure && !may) nigh_format(pl->degraded, sizeof pl->degraded, "confidence; over the rate");
+    return may;
 }
 
 /* Kept for the case that no other target answers. */
@@ -60,7 +72,8 @@ static void on_done(void *ud, nigh_status status, const nigh_err *err) {
     nigh_answer *a = ud;
     nigh_placed *pl = a->placed;
     if (a->x) nigh_exchange_on(a->x, NULL, NULL);
-    if (status == NIGH_OK && pl->hold && is_unsure(pl)) {
+    if (status == NIGH_OK && a->wants_logprobs) look(pl);
+    if (status == NIGH_OK && pl->hold && passes_on(pl)) {
         keep_unsure(pl);
         place_ended(pl, PLACE_UNSURE, "below the threshold");
     } else if (status == NIGH_OK) place_ended(pl, PLACE_OK, NULL);
@@ -84,9 +97,8 @@ place_end place_local_start(nigh_placed *pl, nigh_refusal *why) {
     a->served = pl->place->served[pl->t];
     a->who = nigh_sched_owner_of(nigh_str_of(a->rights->tenant), nigh_str_of(a->user));
     if (pl->f && pl->f->cache == NIGH_CACHE_TENANT) a->who.share = a->who.tenant;
-    pl->hold = !a->begun && pl->f && (pl->f->escalate & NIGH_ESCALATE_CONFIDENCE) && place_has_next(pl)
-               && a->r.task != NIGH_TASK_EMBEDDING;
-    a->wants_logprobs = pl->hold;
+    a->wants_logprobs = pl->f && (pl->f->escalate & NIGH_ESCALATE_CONFIDENCE) && a->r.task != NIGH_TASK_EMBEDDING;
+    pl->hold = a->wants_logprobs && !a->begun && place_has_next(pl);
     if (place_make_room(pl) != NIGH_OK) return PLACE_MEMORY;
     nigh_status status = nigh_openai_start(a, &calls, why);
     return status == NIGH_OK ? PLACE_OK : end_of(status, why);

@@ -16,6 +16,7 @@
 #include "node/place.h"
 #include "node/upstream.h"
 #include "place/decide.h"
+#include "place/rate.h"
 #include "place/redact.h"
 
 enum { PLACE_HOPS_MAX = 8, PLACE_SAMPLES = 64, PLACE_OPEN_AFTER = 3, PLACE_ANSWERS_BYTES = 64 << 20 };
@@ -24,7 +25,7 @@ enum { PLACE_HOPS_MAX = 8, PLACE_SAMPLES = 64, PLACE_OPEN_AFTER = 3, PLACE_ANSWE
 typedef enum {
     PLACE_OK, PLACE_CANCELLED, PLACE_ADDRESS, PLACE_UNREACHABLE, PLACE_TIMEOUT, PLACE_BUSY, PLACE_REJECTED,
     PLACE_CONTEXT, PLACE_FAILED, PLACE_MALFORMED, PLACE_CUT,
-    PLACE_UNSUPPORTED, PLACE_MEMORY, PLACE_UNSURE, PLACE_REDACTION, PLACE_MODEL, PLACE_ENDS
+    PLACE_UNSUPPORTED, PLACE_MEMORY, PLACE_UNSURE, PLACE_REDACTION, PLACE_MODEL, PLACE_OUTRUN, PLACE_ENDS
 } place_end;
 const char *place_end_name(place_end end);
 
@@ -50,6 +51,8 @@ typedef struct {
     uint32_t ends[PLACE_ENDS];
     char error[96];                 /* of the last failure */
 } place_target;
+
+typedef struct place_race place_race;   /* two tries at once: place_race.c */
 
 /* How another place is asked; read-only once open. */
 typedef struct { nigh_str url; nigh_api api; nigh_buf key; const char *lacks; } place_line;
@@ -77,12 +80,17 @@ struct nigh_place {
     nigh_place_facts facts;         /* measured at facts_ms */
     uint64_t facts_ms;
     place_target targets[NIGH_TARGETS_MAX];
-    struct { uint64_t answers, degraded, errors, on_target[NIGH_TARGETS_MAX]; } features[NIGH_FEATURES_MAX + 1];
+    struct {
+        uint64_t answers, degraded, errors, on_target[NIGH_TARGETS_MAX];
+        nigh_rate sure;             /* answers of models here that were looked at, unsure, passed on */
+    } features[NIGH_FEATURES_MAX + 1];
     /* the waiter (place_queue.c); its list under `waiting_lock` */
     pthread_t waiter;
     pthread_mutex_t waiting_lock;
     pthread_cond_t wake;
     nigh_placed *waiting;
+    place_race *races;
+    uint64_t wake_ms;               /* when the waiter looks again by itself */
     bool waiter_runs, stopping, drain;
     unsigned on_the_way;            /* queued requests that are being answered */
 };
@@ -110,13 +118,16 @@ struct nigh_placed {
     unsigned retries;
     bool hold;                      /* the answer is looked at before any of it is sent */
     bool timed_out;
+    bool looked;                    /* how sure a model here was: */
+    double confidence;
     size_t step;                    /* of the feature's degrade ladder */
     uint32_t max_tokens;            /* of a degraded answer; 0: as asked */
     char degraded[96];              /* "": not */
     char rule[96];                  /* of an error */
 
     /* another place */
-    _Atomic uint64_t call_id;
+    _Atomic uint64_t call_id, second_id;    /* second: of the one beside it; 0: none */
+    place_race *race;               /* NULL: one try at a time */
     nigh_redactor *redactor;        /* NULL: nothing was found */
     nigh_restorer text, *arguments; /* of a call of a tool each: [NIGH_TOOL_CALLS_MAX], or NULL */
     uint64_t id_seed;
@@ -154,6 +165,8 @@ void place_facts(nigh_place *p, nigh_str tenant, nigh_place_facts *out, uint32_t
 /* A try begins. False: the target is left alone just now. */
 bool place_target_try(nigh_place *p, uint32_t t);
 void place_target_ended(nigh_place *p, uint32_t t, const place_hop *hop, const char *error);
+/* How long a second target waits beside t. */
+uint32_t place_hedge_ms(nigh_place *p, uint32_t t, const nigh_feature *f);
 
 /* ---- place_request.c ---- */
 /* What is asked for: the feature, the class, the size. False: it is no request for a feature. */
@@ -178,7 +191,9 @@ void place_post(nigh_placed *pl, void (*run)(nigh_node *n, nigh_prep *p));
 void place_ended(nigh_placed *pl, place_end end, const char *error);    /* a try is over; from its own thread */
 uint32_t place_left_ms(const nigh_placed *pl);          /* of the feature's time */
 bool place_has_next(const nigh_placed *pl);
+bool place_may_go_on(const nigh_placed *pl, place_end end);     /* may another target be asked after this end? */
 place_hop *place_hop_now(nigh_placed *pl);
+void place_push_hop(nigh_placed *pl, uint32_t t);
 void place_note_first(nigh_placed *pl);
 void place_begin_stream(nigh_placed *pl);               /* its first text is there */
 
@@ -187,8 +202,23 @@ place_end place_local_start(nigh_placed *pl, nigh_refusal *why);
 NIGH_CHECK nigh_status place_away_open(nigh_place *p, const nigh_node_opts *o, nigh_err *err);
 void place_away_close(nigh_place *p);
 place_end place_away_start(nigh_placed *pl, nigh_refusal *why);
+/* One call. until_ms: for its first word; body: of place_body. */
+NIGH_CHECK nigh_status place_away_send(nigh_placed *pl, uint32_t t, uint64_t until_ms, nigh_str body,
+    const nigh_upstream_calls *calls, void *ud, uint64_t *id, nigh_err *err);
+void place_away_name(nigh_placed *pl, uint32_t t);      /* t answers: its model's name and hash */
+extern const nigh_upstream_calls place_away_calls;      /* of a single try; ud: nigh_placed */
 /* Before each try: what the client has is what the next one goes on from; the rest is dropped. */
 NIGH_CHECK nigh_status place_make_room(nigh_placed *pl);
+
+/* ---- place_race.c ---- */
+/* The first of two tries at once, when the feature allows that; NULL: it does not. What is returned is the ud of its
+ * call, *id where the call's id goes. */
+void *place_race_new(nigh_placed *pl, uint64_t **id);
+void place_race_begun(void *first, bool good);          /* the first call began, or it could not */
+extern const nigh_upstream_calls place_race_calls;
+/* With the waiter's lock held: one whose second may begin; else *next_ms is when. Then run it without the lock. */
+place_race *place_race_due(nigh_place *p, uint64_t now_ms, uint64_t *next_ms);
+void place_race_run(nigh_place *p, place_race *race);
 
 /* ---- place_body.c ---- */
 /* The request as another place may see it; redacts as the decision says. *out: released by the caller, also emptied on

@@ -183,20 +183,24 @@ static void *waiter(void *ud) {
     nigh_place *p = ud;
     uint64_t drain_ms = 0;
     pthread_mutex_lock(&p->waiting_lock);
-    while (!p->stopping || p->waiting) {
+    while (!p->stopping || p->waiting || p->races) {
         uint64_t now_ms = place_now_ms(), next_ms = now_ms + IDLE_MS;
         nigh_placed *pl = take_due(p, now_ms, &next_ms);
-        bool drains = !pl && p->outbox && !p->stopping && (p->drain || now_ms >= drain_ms);
+        place_race *race = pl ? NULL : place_race_due(p, now_ms, &next_ms);
+        bool drains = !pl && !race && p->outbox && !p->stopping && (p->drain || now_ms >= drain_ms);
         if (drains) p->drain = false;
-        if (!pl && !drains) {
+        if (!pl && !race && !drains) {
             if (p->stopping) break;
             if (p->outbox && drain_ms < next_ms) next_ms = drain_ms;
             nigh_captures_tidy(p->captures, nigh_os_unix_ms() / 1000);
+            p->wake_ms = next_ms;
             sleep_until(p, next_ms);
+            p->wake_ms = 0;
             continue;
         }
         pthread_mutex_unlock(&p->waiting_lock);
         if (pl) place_post(pl, NULL);
+        else if (race) place_race_run(p, race);
         else {
             drain_ms = place_now_ms() + drain(p);
             if (p->answers) nigh_answers_expire(p->answers, nigh_os_unix_ms());

@@ -161,6 +161,7 @@ bool place_new(nigh_place *p, nigh_answer *a, const nigh_asked *asked, nigh_plac
     atomic_init(&pl->refs, 1);
     a->placed = pl;
     (void)place_read(p, asked, &a->r, &pl->ask, &name);
+    pl->ask.seed = nigh_place_seed(nigh_str_of(a->receipt.id));
     pl->f = pl->ask.feature_idx < p->policy->feature_count ? &p->policy->features[pl->ask.feature_idx] : NULL;
     uint32_t total = pl->f ? pl->f->total_ms : 0;
     pl->until_ms = a->start_ns / 1000000 + (total ? total : LONGEST_MS);
@@ -192,7 +193,7 @@ static nigh_status add_whys(nigh_buf *b, unsigned why) {
 }
 
 static nigh_status add_target(nigh_buf *b, const nigh_policy *p, uint32_t t, unsigned why,
-    const nigh_place_request *ask) {
+    const nigh_place_request *ask, double share) {
     const nigh_target *target = &p->targets[t];
     char region[16];
     NIGH_TRY(nigh_buf_add(b, NIGH_STR("{\"target\":")));
@@ -202,6 +203,8 @@ static nigh_status add_target(nigh_buf *b, const nigh_policy *p, uint32_t t, uns
     NIGH_TRY(add_name(b, target->model));
     NIGH_TRY(nigh_buf_addf(b, ",\"usable\":%s,\"cost_usd\":", why ? "false" : "true"));
     NIGH_TRY(nigh_json_add_f64(b, nigh_place_cost(target, ask->prompt_tokens, ask->max_tokens)));
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR(",\"share\":")));
+    NIGH_TRY(nigh_json_add_f32(b, (float)share));
     NIGH_TRY(nigh_buf_add(b, NIGH_STR(",\"refused_by\":")));
     NIGH_TRY(add_whys(b, why));
     return nigh_buf_add_char(b, '}');
@@ -219,7 +222,9 @@ static nigh_status add_decision(nigh_buf *b, const nigh_policy *p, const nigh_pl
         if (i) NIGH_TRY(nigh_buf_add_char(b, ','));
         NIGH_TRY(add_name(b, p->targets[d->order[i]].name));
     }
-    return nigh_buf_add_char(b, ']');
+    uint32_t second = d->count ? nigh_place_hedge(p, ask, d, d->order[0], 0) : UINT32_MAX;
+    NIGH_TRY(nigh_buf_add(b, NIGH_STR("],\"hedge\":")));
+    return second == UINT32_MAX ? nigh_buf_add(b, NIGH_STR("null")) : add_name(b, p->targets[second].name);
 }
 
 static nigh_status add_steps(nigh_buf *b, const nigh_policy *p, const nigh_feature *f) {
@@ -238,19 +243,32 @@ static nigh_status add_steps(nigh_buf *b, const nigh_policy *p, const nigh_featu
     return nigh_buf_add_char(b, ']');
 }
 
-static nigh_status explain(nigh_place *p, const nigh_asked *asked, const nigh_rights *rights, const nigh_request *r,
+/* The seed of ?receipt=rcpt-...: whose order is asked for; else 0. */
+static uint64_t seed_of(nigh_str query) {
+    nigh_str word = NIGH_STR("receipt=");
+    size_t at = nigh_str_find(query, word, 0);
+    if (at == SIZE_MAX) return 0;
+    size_t end = nigh_min(nigh_str_find(query, NIGH_STR("&"), at), query.len);
+    return nigh_place_seed(nigh_str_slice(query, at + word.len, end));
+}
+
+static nigh_status explain(nigh_place *p, nigh_exchange *x, const nigh_rights *rights, const nigh_request *r,
     nigh_buf *b) {
+    const nigh_asked *asked = nigh_exchange_asked(x);
     const nigh_policy *policy = p->policy;
     nigh_placed pl = { .place = p, .beyond_away = beyond_away(r) };
     nigh_place_facts facts;
     uint32_t first[NIGH_TARGETS_MAX], total[NIGH_TARGETS_MAX], f;
+    double shares[NIGH_TARGETS_MAX];
     nigh_str name;
     if (!place_read(p, asked, r, &pl.ask, &name))
         return nigh_buf_add(b, NIGH_STR("{\"feature\":null,\"text\":\"no feature is asked for: a model of this node "
                                         "answers, and nothing leaves it\"}"));
+    pl.ask.seed = seed_of(nigh_exchange_query(x));
     place_decide(&pl, rights, asked->user);
     f = pl.ask.feature_idx;
     place_facts(p, nigh_str_of(rights->tenant), &facts, first, total);
+    nigh_place_shares(policy, &facts, &pl.ask, &pl.d, shares);
     NIGH_TRY(nigh_buf_add(b, NIGH_STR("{\"feature\":")));
     if (f < policy->feature_count) NIGH_TRY(add_name(b, policy->features[f].name));
     else NIGH_TRY(nigh_buf_add(b, NIGH_STR("\"\"")));
@@ -260,7 +278,7 @@ static nigh_status explain(nigh_place *p, const nigh_asked *asked, const nigh_ri
         unsigned why = nigh_place_why(policy, &facts, &pl.ask, t);
         why |= more_whys(&pl, t);
         if (t) NIGH_TRY(nigh_buf_add_char(b, ','));
-        NIGH_TRY(add_target(b, policy, t, why, &pl.ask));
+        NIGH_TRY(add_target(b, policy, t, why, &pl.ask, shares[t]));
     }
     NIGH_TRY(nigh_buf_add_char(b, ']'));
     NIGH_TRY(add_steps(b, policy, f < policy->feature_count ? &policy->features[f] : NULL));
@@ -292,7 +310,7 @@ void nigh_place_explain(nigh_place *p, nigh_exchange *x) {
         nigh_exchange_error(x, why.status, why.code, why.param, why.text);
         return;
     }
-    if (explain(p, nigh_exchange_asked(x), nigh_place_rights(p, x), &r, &b) == NIGH_OK)
+    if (explain(p, x, nigh_place_rights(p, x), &r, &b) == NIGH_OK)
         nigh_exchange_reply(x, 200, "application/json", nigh_buf_str(&b));
     else nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory");
     nigh_buf_release(&b);

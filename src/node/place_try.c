@@ -10,7 +10,8 @@
 #include "base/os.h"
 
 static const char *const end_names[PLACE_ENDS] = { "ok", "cancelled", "address", "unreachable", "timeout", "busy",
-    "rejected", "context", "failed", "malformed", "cut", "unsupported", "oom", "unsure", "redaction", "model" };
+    "rejected", "context", "failed", "malformed", "cut", "unsupported", "oom", "unsure", "redaction", "model",
+    "outrun" };
 const char *place_end_name(place_end end) { return end < PLACE_ENDS ? end_names[end] : "?"; }
 
 uint32_t place_left_ms(const nigh_placed *pl) {
@@ -53,12 +54,16 @@ nigh_status place_make_room(nigh_placed *pl) {
     return NIGH_OK;
 }
 
-static void begin_hop(nigh_placed *pl, uint32_t t) {
+void place_push_hop(nigh_placed *pl, uint32_t t) {
     if (pl->hop_count == PLACE_HOPS_MAX) {      /* the first ones are the least telling */
         memmove(pl->hops, pl->hops + 1, sizeof *pl->hops * (PLACE_HOPS_MAX - 1));
         pl->hop_count--;
     }
-    pl->hops[pl->hop_count++] = (place_hop){ .target_idx = (uint8_t)t, .end = PLACE_FAILED };
+    pl->hops[pl->hop_count++] = (place_hop){ .target_idx = (uint8_t)t, .end = PLACE_OK };
+}
+
+static void begin_hop(nigh_placed *pl, uint32_t t) {
+    place_push_hop(pl, t);
     pl->t = t;
     pl->tried |= (uint64_t)1 << t;
     pl->try_began_ms = place_now_ms();
@@ -80,8 +85,7 @@ static unsigned ground_of(place_end end) {
     }
 }
 
-/* May another target be asked after this end? */
-static bool may_go_on(const nigh_placed *pl, place_end end) {
+bool place_may_go_on(const nigh_placed *pl, place_end end) {
     bool home = pl->place->policy->targets[pl->t].tier == NIGH_TIER_DEVICE;
     unsigned ground = ground_of(end);
     if (end == PLACE_CANCELLED || end == PLACE_REDACTION || (pl->queue_id[0] && pl->maybe_sent)) return false;
@@ -147,7 +151,7 @@ void place_next(nigh_placed *pl) {
         place_end end = start(pl, t, &why);
         if (end == PLACE_OK) return;
         close_hop(pl, end, why.text);
-        if (!may_go_on(pl, end)) { end_refused(pl, end, &why); return; }
+        if (!place_may_go_on(pl, end)) { end_refused(pl, end, &why); return; }
     }
     place_degrade(pl);
 }
@@ -166,7 +170,7 @@ void place_post(nigh_placed *pl, void (*run)(nigh_node *n, nigh_prep *p)) {
 /* A stream of which the client has something: may another place go on from there? */
 static bool may_continue(const nigh_placed *pl, place_end end) {
     return pl->f && pl->f->stream_failure == NIGH_STREAM_CONTINUE && pl->keep_sent && !pl->a->tool_count
-           && !pl->a->broken && may_go_on(pl, end) && place_has_next(pl);
+           && !pl->a->broken && place_may_go_on(pl, end) && place_has_next(pl);
 }
 
 void place_ended(nigh_placed *pl, place_end end, const char *error) {
@@ -180,6 +184,6 @@ void place_ended(nigh_placed *pl, place_end end, const char *error) {
             "the place that answered broke off, and the feature does not go on elsewhere");
         return;
     }
-    if (may_go_on(pl, end)) place_post(pl, NULL);
+    if (place_may_go_on(pl, end)) place_post(pl, NULL);
     else end_refused(pl, end, &why);
 }

@@ -132,6 +132,10 @@ static nigh_status add_policy_part(nigh_buf *b, const nigh_placed *pl) {
     NIGH_TRY(nigh_json_add_string(b, nigh_str_of(why)));
     NIGH_TRY(nigh_buf_addf(b, ",\"degraded\":%s,\"degraded_how\":", pl->degraded[0] ? "true" : "false"));
     NIGH_TRY(nigh_json_add_string(b, nigh_str_of(pl->degraded)));
+    if (pl->looked) {
+        NIGH_TRY(nigh_buf_add(b, NIGH_STR(",\"confidence\":")));
+        NIGH_TRY(nigh_json_add_f32(b, (float)pl->confidence));
+    }
     if (pl->from_cache)
         NIGH_TRY(nigh_buf_addf(b, ",\"cache\":{\"age_s\":%llu,\"receipt\":\"%s\"}", (unsigned long long)pl->cache_age_s,
             pl->cache_receipt));

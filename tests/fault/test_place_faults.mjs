@@ -77,6 +77,10 @@ async function setUp() {
     features[`home${i}`] = feature([`a${i}`, `v${i}`, 'tiny'], { stream_failure: 'continue',
       escalate: { when: ['context_overflow'] } });
     features[`victim${i}`] = feature([`v${i}`, `b${i}`], { stream_failure: 'error', degrade: ['error'] });
+    features[`hedge${i}`] = feature([`a${i}`, `b${i}`], { stream_failure: 'continue', hedge: { after_ms: 60 },
+      weights: { [`a${i}`]: 3, [`b${i}`]: 1 } });
+    features[`race${i}`] = feature([`a${i}`, 'no-name', `b${i}`, `v${i}`], { stream_failure: 'error',
+      hedge: { after_ms: 0, p95: true }, weights: { [`v${i}`]: 2 }, escalate: { when: ['context_overflow', 'timeout'] } });
     features[`small${i}`] = feature([`a${i}`], { degrade: ['error'] });
   }
   const classes = { public: { level: 0, may_cross: ['device', 'edge', 'cloud'] } };
@@ -86,7 +90,7 @@ async function setUp() {
 }
 const n = await setUp().catch((e) => ({ error: e }));
 
-const KINDS = ['two', 'on', 'home', 'victim', 'small'];
+const KINDS = ['two', 'on', 'home', 'victim', 'small', 'hedge', 'race'];
 const CODES = ['policy_no_target', 'policy_timeout', 'policy_stream_broken', 'context_length_exceeded', 'queue_full'];
 const seen = {};
 
@@ -96,6 +100,9 @@ function judge(what, status, headers, raw, stream) {
   const rightText = (text, receipt) => {
     const cut = receipt.hops.some((h) => h.ended !== 'ok' && h.first_ms > 0);
     check(receipt.hops.at(-1).ended === 'ok', say);
+    check(receipt.hops.slice(0, -1).every((h) => h.ended !== 'ok'), `two answers: ${say}`);
+    const outrun = receipt.hops.some((h) => h.ended === 'outrun');
+    if (outrun) seen.outrun = (seen.outrun ?? 0) + 1;
     if (receipt.tier === 'cloud') check(text === SENTENCE, `wrong text '${text}': ${say}`);
     else check(text.length > 0 && (cut || !text.startsWith('The quick')), `wrong text '${text}': ${say}`);
     return receipt.hops.length > 1 ? 'right, after others' : 'right';
@@ -119,7 +126,7 @@ async function once(i, rand) {
   const lane = lanes[i], kind = KINDS[Math.floor(rand() * KINDS.length)], stream = rand() < 0.6;
   const pick = () => rand() < 0.5 ? null : faults[Math.floor(rand() * faults.length)];
   let a = pick();
-  const b = pick(), killed = [a, b].includes('killed') || kind === 'victim';
+  const b = pick(), killed = [a, b].includes('killed') || ['victim', 'race'].includes(kind);
   if (a === 'killed') a = null;
   lane.a.set(a ?? {});
   lane.b.set(b && b !== 'killed' ? b : {});
