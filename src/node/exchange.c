@@ -7,6 +7,10 @@
  *     handler / scheduler ---push---> [ events, at most 64 KiB ] ---whole events---> socket
  *                         <---on()--- (room again, or client gone)
  *
+ * A thread that brings many small things in a row gathers the exchanges that it would wake (nigh_exchange_gather) and
+ * wakes each of them once: a stream that is over by then goes out in one piece, with its length, instead of a head and
+ * chunk after chunk, each a system call and a change of threads.
+ *
  * Owned together by the socket side (until the request is completed) and by whoever kept it; the last one frees. */
 #include "node/http_parts.h"
 
@@ -15,7 +19,8 @@
 #include "base/json.h"
 #include "base/os.h"
 
-enum { PING_AFTER_MS = 15000, OUT_MAX = 64 << 20, VALUES_MAX = 8192 };
+/* STREAM_BLOCK: what the library sets aside for clients that know no chunks (HTTP/1.0); the others never use it. */
+enum { PING_AFTER_MS = 15000, OUT_MAX = 64 << 20, VALUES_MAX = 8192, STREAM_BLOCK = 1024 };
 
 nigh_exchange *nigh_exchange_new(nigh_http *h) {
     nigh_exchange *x = nigh_alloc(sizeof *x, 1);
@@ -69,11 +74,36 @@ nigh_str nigh_exchange_query(const nigh_exchange *x) {
 
 bool nigh_exchange_gone(nigh_exchange *x) { return atomic_load(&x->gone); }
 
+/* What this thread will wake, once it gathers; each with a reference. */
+static _Thread_local struct { bool on; nigh_exchange *first; } gathered;
+
 /* With the lock held. */
-static void wake(nigh_exchange *x) {
+static void wake_now(nigh_exchange *x) {
     if (!x->suspended) return;
     x->suspended = false;
     MHD_resume_connection(x->connection);
+}
+
+/* With the lock held. */
+static void wake(nigh_exchange *x) {
+    if (!gathered.on) { wake_now(x); return; }
+    if (!x->suspended || x->gathered) return;
+    x->gathered = true;
+    nigh_exchange_keep(x);
+    x->next_gathered = gathered.first;
+    gathered.first = x;
+}
+
+void nigh_exchange_gather(void) {
+    gathered.on = true;
+    for (nigh_exchange *x; (x = gathered.first);) {
+        gathered.first = x->next_gathered;
+        pthread_mutex_lock(&x->lock);
+        x->gathered = false;
+        wake_now(x);
+        pthread_mutex_unlock(&x->lock);
+        nigh_exchange_release(x);
+    }
 }
 
 /* Under the lock, so that no call is on its way once nigh_exchange_on has taken the function back. */
@@ -338,17 +368,25 @@ static void add_safety(struct MHD_Response *r, bool page) {
         : "default-src 'none'; frame-ancestors 'none'");
 }
 
+/* With the lock held: gives the library what waits, which is all there will be. */
+static struct MHD_Response *give_out(nigh_exchange *x) {
+    struct MHD_Response *r = MHD_create_response_from_buffer_with_free_callback(x->out.len, x->out.ptr, nigh_free);
+    if (r) x->out = NIGH_BUF(0);        /* the library's now; whoever pushes comes too late */
+    return r;
+}
+
 /* With the lock held. */
 static struct MHD_Response *make_response(nigh_exchange *x) {
     struct MHD_Response *r;
-    if (x->streaming) {
+    if (x->streaming && !(x->ended && x->out.len)) {
         nigh_exchange_keep(x);
-        r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_stream, x, stream_done);
+        r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, x, stream_done);
         if (!r) nigh_exchange_release(x);
     } else if (x->file >= 0) {
         r = MHD_create_response_from_fd_at_offset64(x->file_bytes, x->file, x->file_first);
         if (r) x->file = -1;            /* the library closes it */
-    } else r = MHD_create_response_from_buffer(x->out.len, x->out.ptr, MHD_RESPMEM_MUST_COPY);
+    } else if (x->out.len) r = give_out(x);
+    else r = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     if (!r) return NULL;
     if (x->type[0]) add(r, "Content-Type", x->type);
     add(r, "x-request-id", x->id);

@@ -107,5 +107,8 @@ bool nigh_exchange_room(nigh_exchange *x);
  * for room first. */
 void nigh_exchange_push(nigh_exchange *x, nigh_str event);
 void nigh_exchange_end(nigh_exchange *x);
+/* For a thread that brings many small things in a row: from the first call on, clients whose answers it brings forward
+ * hear of it at the next call only. Call it whenever there is nothing left to do just now, and at the end. */
+void nigh_exchange_gather(void);
 
 #endif

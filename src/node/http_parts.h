@@ -63,6 +63,8 @@ struct nigh_exchange {
     void (*on)(void *ud);
     void *on_ud;
     atomic_bool gone;
+    bool gathered;                      /* a thread has it on its list (nigh_exchange_gather) */
+    nigh_exchange *next_gathered;
 };
 
 struct nigh_http {

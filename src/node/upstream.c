@@ -267,6 +267,7 @@ static char *copy_text(const char *text) {
 
 static bool copy_opts(nigh_upstream *u, const nigh_upstream_opts *o) {
     u->calls_max = o->calls_max ? o->calls_max : CALLS_MAX_DEFAULT;
+    u->rests = o->rests;
     if (o->ca_file && !(u->ca_file = copy_text(o->ca_file))) return false;
     if (!o->allow_private_count) return true;
     u->allow = nigh_alloc(sizeof *u->allow, o->allow_private_count);

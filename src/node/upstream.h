@@ -28,6 +28,8 @@ typedef struct {
     const char *const *allow_private;
     size_t allow_private_count;
     unsigned calls_max;             /* at once; 0: 4,096 */
+    /* Called from the upstream thread when it has nothing left to do just now, and at its end; NULL: not. */
+    void (*rests)(void);
 } nigh_upstream_opts;
 
 /* Why a call ended. */

@@ -333,11 +333,13 @@ void *nigh_upstream_run(void *ud) {
         }
         run_timer(u);
         reap(u);
+        if (u->rests) u->rests();
         int n = epoll_wait(u->epoll, events, EVENTS_AT_ONCE, more || u->again ? 0 : wait_ms(u));
         for (int i = 0; i < n; i++) on_ready(u, &events[i]);
         run_timer(u);
         reap(u);
         expire(u);
     }
+    if (u->rests) u->rests();
     return NULL;
 }

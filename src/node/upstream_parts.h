@@ -99,6 +99,7 @@ struct nigh_upstream {
     char **allow;
     size_t allow_count;
     unsigned calls_max;
+    void (*rests)(void);
 
     /* under the lock */
     call_state **slots;
