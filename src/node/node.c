@@ -14,7 +14,7 @@
 #include "node/assets.h"
 #include "node/place.h"
 
-enum { TEXT_BODY_MAX = 1 << 20, EMBED_BODY_MAX = 4 << 20, MANIFEST_MAX = 64 << 20 };
+enum { TEXT_BODY_MAX = 1 << 20, EMBED_BODY_MAX = 4 << 20, MANIFEST_MAX = 64 << 20, HERE_BODY_MAX = 16 << 10 };
 
 /* ---- plain routes ---- */
 
@@ -156,12 +156,30 @@ bool nigh_node_post(nigh_node *n, nigh_prep *p) {
 
 static void begin(nigh_node *n, nigh_prep *p) {
     if (p->front == NIGH_FRONT_COUNT) nigh_front_count(n, p->x);
-    else nigh_openai_begin(n, p->x, p->task, p->front);
+    else nigh_openai_begin(n, p->x, p->task, p->front, false);
     nigh_exchange_release(p->x);
     nigh_free(p);
 }
 
+/* A small request that the policy may send elsewhere, or answer out of its cache, is read on its socket's thread: a
+ * change of threads would cost more than that. What computes or waits goes to the reader from there. */
+static bool begin_here(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_front_kind front) {
+    if (front == NIGH_FRONT_COUNT || nigh_exchange_body(x).len > HERE_BODY_MAX || !nigh_place_decides(n->place))
+        return false;
+    pthread_mutex_lock(&n->lock);
+    bool open = !n->stopping;
+    n->here += open;
+    pthread_mutex_unlock(&n->lock);
+    if (!open) return false;
+    nigh_openai_begin(n, x, task, front, true);
+    pthread_mutex_lock(&n->lock);
+    if (--n->here == 0 && n->stopping) pthread_cond_broadcast(&n->wake);
+    pthread_mutex_unlock(&n->lock);
+    return true;
+}
+
 static void hand_over(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_front_kind front) {
+    if (begin_here(n, x, task, front)) return;
     nigh_prep *p = nigh_alloc(sizeof *p, 1);
     if (!p) { nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory"); return; }
     *p = (nigh_prep){ .run = begin, .x = x, .task = task, .front = front };
@@ -375,7 +393,8 @@ void nigh_node_close(nigh_node *n, unsigned grace_ms) {
     while (n->http && nigh_http_busy(n->http) && nigh_os_now_ns() < until_ns) usleep(10000);
     pthread_mutex_lock(&n->lock);
     n->stopping = true;
-    pthread_cond_signal(&n->wake);
+    pthread_cond_broadcast(&n->wake);
+    while (n->here) pthread_cond_wait(&n->wake, &n->lock);
     pthread_mutex_unlock(&n->lock);
     if (n->reader_runs) pthread_join(n->reader, NULL);
     for (size_t i = 0; i < n->model_count; i++) nigh_sched_stop(n->models[i].sched);

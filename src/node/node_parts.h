@@ -54,6 +54,7 @@ struct nigh_node {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     nigh_prep *preps, **preps_end;
+    unsigned here;                  /* requests that are read on their socket's thread just now */
     bool stopping, reader_runs;
 };
 
@@ -61,8 +62,9 @@ struct nigh_node {
 const nigh_served *nigh_node_find(const nigh_node *n, nigh_str id);
 /* Has p run on the reader's thread. False: the node is stopping, and p is still the caller's. */
 bool nigh_node_post(nigh_node *n, nigh_prep *p);
-/* Reads the request of x and gives it to a scheduler, or refuses it. On the reader's thread. */
-void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_front_kind front);
+/* Reads the request of x and gives it to a scheduler, or refuses it. on_socket: on a socket's thread, which may not be
+ * held up: what a model of this node has to do is left to the reader. */
+void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_front_kind front, bool on_socket);
 /* Answers how many tokens the messages of x are. On the reader's thread. */
 void nigh_front_count(nigh_node *n, nigh_exchange *x);
 

@@ -1,6 +1,6 @@
 /* openai.c - one request for text or vectors from its body to its last byte.
  *
- *     nigh_openai_begin    (reader's thread)   body -> nigh_request -> prompts -> ids -> scheduler, or a refusal
+ *     nigh_openai_begin    (reader's or socket's)   body -> nigh_request -> prompts -> ids -> scheduler, or a refusal
  *     on_begin, on_step    (engine's thread)   tokens -> events, or gathered for a whole answer
  *     on_done              (engine's thread)   the end: finish reasons, usage, receipt; or an error that can be seen
  *
@@ -376,7 +376,34 @@ nigh_answer *nigh_openai_new(nigh_node *n, nigh_exchange *x, nigh_task task) {
     return a;
 }
 
-void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_front_kind front) {
+/* A plain request that was read on its socket's thread: the rest is the reader's. */
+typedef struct { nigh_prep prep; nigh_answer *a; } plain_rest;
+
+static void end_plain(nigh_answer *a, const nigh_refusal *why) {
+    refuse_plain(a, why->status, why->code, why->param, why->text);
+    nigh_openai_over(a);
+}
+
+static void run_plain(nigh_node *n, nigh_prep *p) {
+    nigh_refusal why = { 0 };
+    nigh_answer *a = ((plain_rest *)(void *)p)->a;
+    (void)n;
+    nigh_free(p);
+    if (start_plain(a, &why) != NIGH_OK) end_plain(a, &why);
+}
+
+static nigh_status post_plain(nigh_answer *a, nigh_refusal *why) {
+    plain_rest *rest = nigh_alloc(sizeof *rest, 1);
+    if (!rest) return no_memory(why);
+    *rest = (plain_rest){ .prep = { .run = run_plain }, .a = a };
+    if (nigh_node_post(a->node, &rest->prep)) return NIGH_OK;
+    nigh_free(rest);
+    nigh_refuse(why, NIGH_ECANCEL, "stopping", NULL, "the node is stopping");
+    why->status = 503;
+    return NIGH_ECANCEL;
+}
+
+void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_front_kind front, bool on_socket) {
     nigh_refusal why = { 0 };
     nigh_answer *a = nigh_openai_new(n, x, task);
     if (!a) { nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory"); return; }
@@ -388,9 +415,7 @@ void nigh_openai_begin(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_fron
     nigh_receipt_init(&a->receipt, "", "", nigh_exchange_client(x));
     nigh_openai_name(a);
     if (status == NIGH_OK) status = nigh_place_admit(n->place, a, &why);
-    if (status == NIGH_OK && nigh_place_takes(n->place, a)) { nigh_place_begin(n->place, a); return; }
-    if (status == NIGH_OK) status = start_plain(a, &why);
-    if (status == NIGH_OK) return;
-    refuse_plain(a, why.status, why.code, why.param, why.text);
-    nigh_openai_over(a);
+    if (status == NIGH_OK && nigh_place_takes(n->place, a)) { nigh_place_begin(n->place, a, on_socket); return; }
+    if (status == NIGH_OK) status = on_socket ? post_plain(a, &why) : start_plain(a, &why);
+    if (status != NIGH_OK) end_plain(a, &why);
 }

@@ -38,8 +38,10 @@ bool nigh_place_note(nigh_place *p, nigh_answer *a, const char *outcome, const c
 uint32_t nigh_place_estimate(const nigh_request *r);
 /* Is this request one for a feature? */
 bool nigh_place_takes(const nigh_place *p, const nigh_answer *a);
-/* Decides and begins; the answer is Place's from here on. On the reader's thread. */
-void nigh_place_begin(nigh_place *p, nigh_answer *a);
+/* Decides and begins; the answer is Place's from here on. On the reader's thread, or (on_socket) on a socket's, which
+ * only asks other places and the cache. */
+void nigh_place_begin(nigh_place *p, nigh_answer *a, bool on_socket);
+bool nigh_place_decides(const nigh_place *p);           /* is there a policy? p may be NULL */
 /* The JSON object of `nigh_receipt`. */
 NIGH_CHECK nigh_status nigh_place_receipt(const nigh_placed *pl, nigh_buf *out);
 

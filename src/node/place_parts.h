@@ -1,7 +1,8 @@
 /* place_parts.h - what the files of Place share. Nobody else includes this.
  *
- * A request for a feature (nigh_placed) is led by one thread at a time: the reader's, which decides and starts a try;
- * then the thread of the engine or of the transfers, which makes the answer; and the reader's again for the next try.
+ * A request for a feature (nigh_placed) is led by one thread at a time: its socket's, which decides, looks into the
+ * cache and asks another place, or the reader's, which does that and all that may take a while (place_next); then the
+ * thread of the engine or of the transfers, which makes the answer; and the reader's again for the next try.
  * The function of nigh_exchange_on may come from a socket thread meanwhile; it only looks at `call_id`. */
 #ifndef NIGH_PLACE_PARTS_H
 #define NIGH_PLACE_PARTS_H
@@ -120,10 +121,12 @@ struct nigh_placed {
     bool timed_out;
     bool looked;                    /* how sure a model here was: */
     double confidence;
+    bool on_socket;                 /* led by a socket's thread, which may not be held up */
     size_t step;                    /* of the feature's degrade ladder */
     uint32_t max_tokens;            /* of a degraded answer; 0: as asked */
     char degraded[96];              /* "": not */
     char rule[96];                  /* of an error */
+    char lacks[160];                /* what this node has not to ask another place; "": nothing */
 
     /* another place */
     _Atomic uint64_t call_id, second_id;    /* second: of the one beside it; 0: none */

@@ -168,9 +168,12 @@ bool place_new(nigh_place *p, nigh_answer *a, const nigh_asked *asked, nigh_plac
     return true;
 }
 
-void nigh_place_begin(nigh_place *p, nigh_answer *a) {
+bool nigh_place_decides(const nigh_place *p) { return p && p->policy; }
+
+void nigh_place_begin(nigh_place *p, nigh_answer *a, bool on_socket) {
     nigh_placed *pl;
     if (!place_new(p, a, a->x ? nigh_exchange_asked(a->x) : NULL, &pl)) return;
+    pl->on_socket = on_socket;
     place_decide(pl, a->rights, a->user);
     if (pl->d.count && place_from_cache(pl)) return;
     place_next(pl);

@@ -1,6 +1,7 @@
 /* place_try.c - one target after the other, until one has answered.
  *
- *     place_next   (reader's thread)   the next target of the decision: starts a try, or the steps of degrade
+ *     place_next   (reader's thread)   the next target of the decision: starts a try, or the steps of degrade;
+ *                                      on a socket's thread only a first try of another place
  *     place_ended  (any thread)        a try is over: the answer is sent, or the next one is asked, or an error
  *
  * A try that ended badly is followed by the next target when that is no escalation (the place failed), or one that the
@@ -143,9 +144,17 @@ static uint32_t pick(nigh_placed *pl) {
     return UINT32_MAX;
 }
 
+/* Is the next target another place? Its socket's thread may ask it. */
+static bool is_away(const nigh_placed *pl) {
+    for (size_t i = 0; i < pl->d.count; i++)
+        if (!(pl->tried >> pl->d.order[i] & 1))
+            return pl->place->policy->targets[pl->d.order[i]].tier != NIGH_TIER_DEVICE;
+    return false;
+}
+
 void place_next(nigh_placed *pl) {
     nigh_refusal why = { 0 };
-    while (place_left_ms(pl)) {
+    while (place_left_ms(pl) && (!pl->on_socket || is_away(pl))) {
         uint32_t t = pick(pl);
         if (t == UINT32_MAX) break;
         place_end end = start(pl, t, &why);
@@ -153,7 +162,8 @@ void place_next(nigh_placed *pl) {
         close_hop(pl, end, why.text);
         if (!place_may_go_on(pl, end)) { end_refused(pl, end, &why); return; }
     }
-    place_degrade(pl);
+    if (pl->on_socket) place_post(pl, NULL);
+    else place_degrade(pl);
 }
 
 static void run_next(nigh_node *n, nigh_prep *p) {
@@ -162,6 +172,7 @@ static void run_next(nigh_node *n, nigh_prep *p) {
 }
 
 void place_post(nigh_placed *pl, void (*run)(nigh_node *n, nigh_prep *p)) {
+    pl->on_socket = false;
     pl->prep.run = run ? run : run_next;
     if (!nigh_node_post(pl->place->node, &pl->prep))
         place_error(pl, 503, "stopping", NULL, "the node is stopping");
