@@ -349,5 +349,9 @@ place_end place_away_start(nigh_placed *pl, nigh_refusal *why) {
     place_unref(pl);
     if (status == NIGH_OK) return PLACE_OK;
     nigh_refuse(why, status, status == NIGH_EBUSY ? "queue_full" : "unsupported_value", NULL, "%s", err.text);
+    if (status == NIGH_ENOSUP || status == NIGH_EIO) {
+        nigh_format(pl->lacks, sizeof pl->lacks, "%s", err.text);
+        return PLACE_UNREACHABLE;
+    }
     return status == NIGH_EBUSY ? PLACE_BUSY : status == NIGH_ENOMEM ? PLACE_MEMORY : PLACE_REJECTED;
 }

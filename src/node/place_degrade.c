@@ -25,12 +25,13 @@ static bool may_pass(const nigh_placed *pl) {
 
 /* No target at all: 503 when it may be otherwise in a moment, 403 when only another request or policy would help. */
 static void end_without(nigh_placed *pl) {
-    char text[200], names[128];
+    char text[480], names[128];
     if (pl->hop_count) {
         bool late = !place_left_ms(pl);
         tries_text(pl, names, sizeof names);
         nigh_format(pl->rule, sizeof pl->rule, "%s", late ? "latency" : "health");
-        nigh_format(text, sizeof text, "no target of this feature answered%s: %s", late ? " in its time" : "", names);
+        nigh_format(text, sizeof text, "no target of this feature answered%s: %s%s%s", late ? " in its time" : "",
+            names, pl->lacks[0] ? "; " : "", pl->lacks);
         place_error(pl, late ? 504 : 503, "policy_no_target", pl->rule, text);
         return;
     }

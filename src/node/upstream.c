@@ -192,6 +192,27 @@ static void wake(nigh_upstream *u) {
     if (write(u->event, &one, sizeof one) < 0) return;     /* full: it is awake anyway */
 }
 
+/* Under the lock. */
+static nigh_status load_and_run(nigh_upstream *u, nigh_err *err) {
+    NIGH_TRY(nigh_upstream_curl_load(&u->curl, err));
+    if (nigh_upstream_prepare(u) && pthread_create(&u->thread, NULL, nigh_upstream_run, u) == 0) {
+        atomic_store(&u->runs, true);
+        return NIGH_OK;
+    }
+    nigh_upstream_unprepare(u);
+    return nigh_fail(err, NIGH_EIO, 0, "the thread for calls to other places does not start");
+}
+
+/* With the first call. */
+static nigh_status start(nigh_upstream *u, nigh_err *err) {
+    nigh_status status = NIGH_OK;
+    if (atomic_load(&u->runs)) return NIGH_OK;
+    pthread_mutex_lock(&u->lock);
+    if (!atomic_load(&u->runs) && !u->closing) status = load_and_run(u, err);
+    pthread_mutex_unlock(&u->lock);
+    return status;
+}
+
 nigh_status nigh_upstream_call(nigh_upstream *u, const nigh_upstream_ask *ask, const nigh_upstream_calls *calls,
                                void *ud, uint64_t *id, nigh_err *err) {
     nigh_egress_url url;
@@ -199,6 +220,7 @@ nigh_status nigh_upstream_call(nigh_upstream *u, const nigh_upstream_ask *ask, c
     nigh_dialect_ask how = { .model = ask->model, .max_tokens = ask->max_tokens, .tier = ask->tier };
     NIGH_TRY(check_ask(ask, err));
     NIGH_TRY(nigh_egress_parse(&url, ask->url, err));
+    NIGH_TRY(start(u, err));
     nigh_status status = nigh_dialect_request(ask->api, ask->body, &how, &body, err);
     call_state *c = status == NIGH_OK ? new_call(u, ask, &url) : NULL;
     if (!c) {
@@ -277,7 +299,7 @@ static bool copy_opts(nigh_upstream *u, const nigh_upstream_opts *o) {
 }
 
 static void release(nigh_upstream *u) {
-    nigh_upstream_unprepare(u);
+    if (atomic_load(&u->runs)) nigh_upstream_unprepare(u);
     if (u->epoll >= 0) close(u->epoll);
     if (u->event >= 0) close(u->event);
     for (size_t i = 0; i < u->allow_count; i++) nigh_free(u->allow[i]);
@@ -291,23 +313,19 @@ static void release(nigh_upstream *u) {
 }
 
 nigh_status nigh_upstream_open(nigh_upstream **out, const nigh_upstream_opts *o, nigh_err *err) {
-    nigh_upstream_curl curl;
     *out = NULL;
-    NIGH_TRY(nigh_upstream_curl_load(&curl, err));
     nigh_upstream *u = nigh_alloc(sizeof *u, 1);
     if (!u) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for calls to other places");
-    u->curl = curl;
     u->epoll = epoll_create1(EPOLL_CLOEXEC);
     u->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     bool copied = copy_opts(u, o);
     u->lock_made = pthread_mutex_init(&u->lock, NULL) == 0;
-    if (copied && u->lock_made && u->epoll >= 0 && u->event >= 0 && nigh_upstream_prepare(u)
-        && pthread_create(&u->thread, NULL, nigh_upstream_run, u) == 0) {
+    if (copied && u->lock_made && u->epoll >= 0 && u->event >= 0) {
         *out = u;
         return NIGH_OK;
     }
     release(u);
-    return copied ? nigh_fail(err, NIGH_EIO, 0, "the thread for calls to other places does not start")
+    return copied ? nigh_fail(err, NIGH_EIO, 0, "no more files can be opened for calls to other places")
                   : nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for calls to other places");
 }
 
@@ -320,8 +338,11 @@ void nigh_upstream_close(nigh_upstream *u) {
         atomic_store(&u->slots[i]->want_cancel, true);
         command(u, u->slots[i]);
     }
+    bool runs = atomic_load(&u->runs);
     pthread_mutex_unlock(&u->lock);
-    wake(u);
-    pthread_join(u->thread, NULL);
+    if (runs) {
+        wake(u);
+        pthread_join(u->thread, NULL);
+    }
     release(u);
 }

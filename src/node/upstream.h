@@ -1,6 +1,7 @@
 /* upstream.h - calls to other places: cloud providers and edge nodes, over HTTP. One thread drives every transfer
- * (libcurl's multi interface; the library is loaded when the first one is opened, so that a node without such targets
- * starts without it). The request is always an OpenAI chat request as JSON; the dialect of the target
+ * (libcurl's multi interface; the library is loaded and the thread begins at the first call, so that a node which only
+ * might ask another place neither waits for it nor holds its memory). The request is always an OpenAI chat request as
+ * JSON; the dialect of the target
  * (nigh_api) decides how it is spelled on the wire and how its stream is read back into the same few events. What
  * a target needs of the address rules (SECURITY.md b.4): TLS is verified, redirects are not followed, a cloud
  * target never resolves to an address of this machine or of its network, an address is checked after it was
@@ -99,12 +100,13 @@ typedef struct {
     size_t header_count;
 } nigh_upstream_ask;                /* everything is copied */
 
-/* Fails: ENOSUP (libcurl is not installed; the sentence names the package), ENOMEM, EIO. */
+/* Fails: ENOMEM, EIO. */
 NIGH_CHECK nigh_status nigh_upstream_open(nigh_upstream **out, const nigh_upstream_opts *o, nigh_err *err);
 /* Cancels what is left, waits for every done. */
 void nigh_upstream_close(nigh_upstream *u);
 /* Any thread. Fails: EINVAL (url, key, or body; a field that the dialect cannot say is named), ERANGE, EBUSY
- * (calls_max), ENOMEM; then done is not called. *id: for the two functions below; never used again for another call;
+ * (calls_max), ENOSUP (libcurl is not installed; the sentence names the package), EIO (no thread), ENOMEM; then done
+ * is not called. *id: for the two functions below; never used again for another call;
  * set before the first of the calls. A cloud target is never asked to keep or to label a request: `metadata` stays
  * here, and `store` is false. */
 NIGH_CHECK nigh_status nigh_upstream_call(nigh_upstream *u, const nigh_upstream_ask *ask,

@@ -1,5 +1,5 @@
-/* upstream_curl.c - see upstream_curl.h. The library's functions by name, in a table: a mistyped name fails when the
- * first upstream is opened, and the test of upstream opens one. */
+/* upstream_curl.c - see upstream_curl.h. The library's functions by name, in a table: a mistyped name fails at
+ * the first call, and the test of upstream makes one. */
 #include "node/upstream_curl.h"
 
 #include <dlfcn.h>

@@ -1,4 +1,4 @@
-/* upstream_curl.h - libcurl, found when it is needed: a node whose policy has no other places runs without it. */
+/* upstream_curl.h - libcurl, found when it is needed: a node that asks no other place runs without it. */
 #ifndef NIGH_UPSTREAM_CURL_H
 #define NIGH_UPSTREAM_CURL_H
 

@@ -316,6 +316,10 @@ void nigh_upstream_unprepare(nigh_upstream *u) {
     }
     nigh_free(u->sockets);
     nigh_free(u->heap);
+    u->multi = NULL;
+    u->sockets = NULL;
+    u->heap = NULL;
+    epoll_ctl(u->epoll, EPOLL_CTL_DEL, u->event, NULL);
 }
 
 void *nigh_upstream_run(void *ud) {

@@ -93,6 +93,7 @@ struct nigh_upstream {
     CURLM *multi;
     int epoll, event;
     pthread_t thread;
+    atomic_bool runs;           /* the library is loaded, and the thread runs */
     pthread_mutex_t lock;
     bool lock_made;
     char *ca_file;

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/os.h"
 #include "node/upstream.h"
+#include "node/upstream_curl.h"
 #include "provider.h"
 
 #define SENTENCE \
@@ -144,8 +145,9 @@ static void test_open(void) {
     if (!provider_start(&plain, NULL, NULL)) TEST_SKIP("no node to run tests/web/provider.mjs");
     snprintf(plain_name, sizeof plain_name, "127.0.0.1:%d", plain.port);
     nigh_upstream_opts o = { .allow_private = allow, .allow_private_count = 1 };
+    nigh_upstream_curl curl;
+    if (nigh_upstream_curl_load(&curl, &err) == NIGH_ENOSUP) TEST_SKIP("no libcurl to load");
     nigh_status status = nigh_upstream_open(&up, &o, &err);
-    if (status == NIGH_ENOSUP) TEST_SKIP("no libcurl to load");
     CHECK_MSG(status == NIGH_OK, "%s", err.text);
 }
 

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "node/upstream.h"
+#include "node/upstream_curl.h"
 #include "program.h"
 #include "provider.h"
 
@@ -63,8 +64,10 @@ static nigh_upstream *open_with(const char *ca, const char *allow) {
     nigh_upstream_opts o = { .ca_file = ca ? path : NULL,
                              .allow_private = list,
                              .allow_private_count = allow ? 1 : 0 };
+    nigh_upstream_curl curl;
+    if (nigh_upstream_curl_load(&curl, &err) == NIGH_ENOSUP) return NULL;
     nigh_status status = nigh_upstream_open(&u, &o, &err);
-    CHECK_MSG(status == NIGH_OK || status == NIGH_ENOSUP, "%s", err.text);
+    CHECK_MSG(status == NIGH_OK, "%s", err.text);
     return u;
 }
 
