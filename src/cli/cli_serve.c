@@ -34,6 +34,7 @@ static const char help[] =
     "  --cache TYPE         " NIGH_CLI_CACHE_HELP
     "  --parallel N         sequences at once, default 4\n"
     "  --queue N            sequences that may wait, default 64; more are answered with 429\n"
+    "  --connections N      open at once, default 4,096; of one address a quarter of them, at least 1,024\n"
     "  --draft MODEL        a small model of the same vocabulary guesses ahead; none: nothing guesses\n"
     "  --no-speculation     the same as --draft none. Otherwise repetitions are guessed from the text and\n"
     "                       checked many at once: faster where it repeats, and the same text to the byte\n"
@@ -60,7 +61,7 @@ static const double no_limit = 1e300;
 typedef struct {
     const char *host, *key_file, *draft, *cache, *policy, *ledger, *ca_file;
     nigh_opt_list allow_hosts, allow_origins, allow_private, trust;
-    int64_t port, threads, context, parallel, queue;
+    int64_t port, threads, context, parallel, queue, connections;
     bool new_key, fields, alone;
     /* of a new key */
     const char *tenant, *user, *features;
@@ -145,6 +146,7 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
         { "threads", 't', NIGH_OPT_INT, &w.threads, 0, 1024 }, { "context", 0, NIGH_OPT_INT, &w.context, 0, 1 << 24 },
         { "cache", 0, NIGH_OPT_TEXT, &w.cache, 0, 0 },
         { "parallel", 0, NIGH_OPT_INT, &w.parallel, 0, 64 }, { "queue", 0, NIGH_OPT_INT, &w.queue, 0, 65536 },
+        { "connections", 0, NIGH_OPT_INT, &w.connections, 1, 1 << 20 },
         { "draft", 0, NIGH_OPT_TEXT, &w.draft, 0, 0 }, { "no-speculation", 0, NIGH_OPT_FLAG, &w.alone, 0, 0 },
         { "tenant", 0, NIGH_OPT_TEXT, &w.tenant, 0, 0 }, { "user", 0, NIGH_OPT_TEXT, &w.user, 0, 0 },
         { "features", 0, NIGH_OPT_TEXT, &w.features, 0, 0 }, { "rpm", 0, NIGH_OPT_INT, &w.rpm, 1, UINT32_MAX },
@@ -178,7 +180,8 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     nigh_node_opts o = { .models = models, .model_count = count, .host = w.host, .port = (uint16_t)w.port,
         .key_file = w.key_file, .manifest_key = has_default ? manifest_key : NULL, .cpu = nigh_cli_cpu(),
         .threads = (uint32_t)w.threads, .context_tokens = (uint32_t)w.context, .parallel = (uint32_t)w.parallel,
-            .queue = (uint32_t)w.queue, .alone = w.alone || none, .draft = draft ? draft_path : NULL };
+            .queue = (uint32_t)w.queue, .connections = (uint32_t)w.connections, .alone = w.alone || none,
+            .draft = draft ? draft_path : NULL };
     char home[4096];
     o.policy = w.policy;
     static nigh_trusted_key trusted[NIGH_OPT_LIST_MAX];

@@ -30,7 +30,8 @@
 
 #include "base/os.h"
 
-enum { POOL_BYTES = 32768, DRAIN_BYTES_MAX = 65536, DISCARD_FACTOR = 4, BACKLOG = 4096, SILENT_S = 75 };
+enum { POOL_BYTES = 32768, DRAIN_BYTES_MAX = 65536, DISCARD_FACTOR = 4, BACKLOG = 4096, SILENT_S = 75,
+    CONNECTIONS_MAX = 4096, FILES_BESIDE = 256 };
 
 static uint64_t now_ms(void) { return nigh_os_now_ns() / 1000000; }
 
@@ -427,16 +428,33 @@ static nigh_status own_names(nigh_http *h, nigh_err *err) {
     return NIGH_OK;
 }
 
+/* A connection is a file, and so is the one to another place that its answer may come from. Raises what this process
+ * may have open, also beyond the hard limit where that is allowed (root). How many it may have then; 0: not known. */
+static rlim_t allow_files(rlim_t wanted) {
+    struct rlimit files, more;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) return 0;
+    if (files.rlim_cur >= wanted) return files.rlim_cur;
+    more = (struct rlimit){ wanted, files.rlim_max < wanted ? wanted : files.rlim_max };
+    if (setrlimit(RLIMIT_NOFILE, &more) == 0) return wanted;
+    files.rlim_cur = files.rlim_max < wanted ? files.rlim_max : wanted;
+    return setrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : 0;
+}
+
+/* A number that was asked for holds, or it is an error; the default is what there is. */
+static nigh_status allow_connections(nigh_http_opts *o, nigh_err *err) {
+    bool asked = o->connections_max != 0;
+    if (!asked) o->connections_max = CONNECTIONS_MAX;
+    rlim_t wanted = 2 * (rlim_t)o->connections_max + FILES_BESIDE, files = allow_files(asked ? wanted : 65536);
+    if (asked && files && files < wanted)
+        return nigh_failf(err, NIGH_ERANGE, 0, "%u connections want %llu open files, the system allows %llu (ulimit "
+            "-Hn): that is enough for %llu", o->connections_max, (unsigned long long)wanted, (unsigned long long)files,
+            (unsigned long long)(files > FILES_BESIDE ? (files - FILES_BESIDE) / 2 : 0));
+    if (files > 64 && o->connections_max > files - 64) o->connections_max = (unsigned)files - 64;
+    if (!o->per_address_max) o->per_address_max = (unsigned)nigh_max(o->connections_max / 4, 1024);
+    return NIGH_OK;
+}
+
 static void fill_defaults(nigh_http_opts *o) {
-    struct rlimit files = { 0 };
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max < 65536 ? files.rlim_max : 65536;
-        (void)setrlimit(RLIMIT_NOFILE, &files);
-    }
-    if (!o->connections_max) o->connections_max = 4096;
-    if (files.rlim_cur > 64 && o->connections_max > files.rlim_cur - 64)
-        o->connections_max = (unsigned)files.rlim_cur - 64;
-    if (!o->per_address_max) o->per_address_max = 1024;
     if (!o->head_ms) o->head_ms = 10000;
     if (!o->body_ms) o->body_ms = 60000;
     if (!o->idle_ms) o->idle_ms = 75000;
@@ -476,7 +494,8 @@ nigh_status nigh_http_open(nigh_http **out, const nigh_http_opts *o, nigh_err *e
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&h->wake, &clock);
     pthread_condattr_destroy(&clock);
-    nigh_status status = listen_on(o->host, o->port, &fd, &h->port, err);
+    nigh_status status = allow_connections(&h->opts, err);
+    if (status == NIGH_OK) status = listen_on(o->host, o->port, &fd, &h->port, err);
     if (status == NIGH_OK) status = own_names(h, err);
     if (status == NIGH_OK && !(h->daemon = start_daemon(h, fd)))
         status = nigh_fail(err, NIGH_EIO, 0, "the HTTP server does not start");

@@ -36,8 +36,8 @@ typedef struct {
     const nigh_route *routes;       /* kept */
     size_t route_count;
     void *ud;                       /* of the handlers */
-    unsigned connections_max;       /* 0: 4,096 (or what RLIMIT_NOFILE allows) */
-    unsigned per_address_max;       /* 0: 1,024 */
+    unsigned connections_max;       /* 0: 4,096, or what RLIMIT_NOFILE allows */
+    unsigned per_address_max;       /* 0: a quarter of all, at least 1,024 */
     unsigned head_ms, body_ms, idle_ms;     /* 0: 10,000, 60,000, 75,000 */
     size_t uploads_bytes_max;       /* of all bodies at once; 0: 64 MiB */
 } nigh_http_opts;
@@ -45,7 +45,8 @@ typedef struct {
 /* Is this address one that only this machine reaches? */
 bool nigh_http_is_loopback(const char *host);
 
-/* Fails: EINVAL (host), EAUTH (not loopback and no key), EIO (in use, no rights), ENOMEM. */
+/* Fails: EINVAL (host), EAUTH (not loopback and no key), ERANGE (connections_max: more files than the system allows),
+ * EIO (in use, no rights), ENOMEM. */
 NIGH_CHECK nigh_status nigh_http_open(nigh_http **out, const nigh_http_opts *o, nigh_err *err);
 uint16_t nigh_http_port(const nigh_http *h);
 unsigned nigh_http_connections(const nigh_http *h);

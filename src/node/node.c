@@ -353,7 +353,7 @@ static nigh_status start(nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
         return nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
     n->reader_runs = true;
     nigh_http_opts ho = { .host = o->host, .port = o->port, .hosts = o->hosts, .origins = o->origins, .keys = &n->keys,
-        .routes = routes, .route_count = NIGH_COUNT(routes), .ud = n };
+        .routes = routes, .route_count = NIGH_COUNT(routes), .ud = n, .connections_max = o->connections };
     return nigh_http_open(&n->http, &ho, err);
 }
 

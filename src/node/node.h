@@ -19,6 +19,7 @@ typedef struct {
     nigh_origins origins;           /* other pages that may call; texts kept */
     unsigned cpu;                   /* kernel.h */
     uint32_t threads, context_tokens, parallel, queue;     /* 0: defaults (sched.h) */
+    uint32_t connections;           /* 0: the default (http.h) */
     bool alone;                     /* no guesses (sched.h) */
     const char *draft;              /* path of a small model that guesses for all of them; NULL: none; borrowed */
     nigh_cache cache;
