@@ -24,15 +24,17 @@
     "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"Summarise this mail in one sentence, " \
     "please.\"}]}"
 
+#define FIRST CHUNK("{\"role\":\"assistant\",\"content\":\"Hello\"}", "null")
+
 /* What it answers, whole; stand_in_open writes it. */
 static char stand_in_answer[2048];
 
 /* An epoll loop that answers each request whose body is there. */
-static void stand_in_serve(int listener, bool hold) {
+static void stand_in_serve(int listener) {
     int ep = epoll_create1(0);
     struct epoll_event e = { .events = EPOLLIN, .data.fd = listener }, ready[256];
     char in[16384];
-    size_t len = hold ? strlen(HEAD) : strlen(stand_in_answer);
+    size_t len = strlen(stand_in_answer);
     epoll_ctl(ep, EPOLL_CTL_ADD, listener, &e);
     for (;;) {
         int n = epoll_wait(ep, ready, 256, -1);
@@ -49,9 +51,10 @@ static void stand_in_serve(int listener, bool hold) {
     }
 }
 
-/* hold: only the head of each answer is sent. The caller ends the process. */
+/* hold: of each answer the head and the first event are sent, and no more. The caller ends the process. */
 static pid_t stand_in_open(int *port, bool hold) {
-    snprintf(stand_in_answer, sizeof stand_in_answer, "%s%zx\r\n%s\r\n0\r\n\r\n", HEAD, strlen(EVENTS), EVENTS);
+    snprintf(stand_in_answer, sizeof stand_in_answer, "%s%zx\r\n%s\r\n%s", HEAD, hold ? strlen(FIRST) : strlen(EVENTS),
+        hold ? FIRST : EVENTS, hold ? "" : "0\r\n\r\n");
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof a;
@@ -59,7 +62,7 @@ static pid_t stand_in_open(int *port, bool hold) {
         exit(1);
     *port = ntohs(a.sin_port);
     pid_t pid = fork();
-    if (pid == 0) stand_in_serve(fd, hold);
+    if (pid == 0) stand_in_serve(fd);
     close(fd);
     return pid;
 }
