@@ -31,6 +31,10 @@ size_t nigh_os_memory_available_bytes(void);    /* what may still be taken witho
 const char *nigh_os_env(const char *name);      /* NULL when unset */
 NIGH_CHECK bool nigh_os_random(void *out, size_t bytes);
 
+/* From here on the system writes no core dump of this process, and no other process of the same user may read its
+ * memory or trace it. False: not all of that can be had. */
+bool nigh_os_hide_memory(void);
+
 /* ---- files ---- */
 typedef struct { nigh_str bytes; int fd; } nigh_file;
 /* Maps a regular file read-only. Fails: ENOENT, EINVAL (not a regular file), EIO, ENOMEM. An empty file maps to

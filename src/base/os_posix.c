@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -113,6 +114,11 @@ size_t nigh_os_memory_available_bytes(void) { return proc_kb("/proc/meminfo", "M
 size_t nigh_os_rss_peak_bytes(void) {
     struct rusage u;
     return getrusage(RUSAGE_SELF, &u) == 0 ? (size_t)u.ru_maxrss * 1024 : 0;
+}
+
+bool nigh_os_hide_memory(void) {
+    bool limited = setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }) == 0;
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && limited;     /* this also where dumps go to a program */
 }
 
 void nigh_os_thread_idle(void) {

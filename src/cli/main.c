@@ -2,6 +2,7 @@
  * into the exit code of the one error table (include/nigh/status.h). */
 #include <stdio.h>
 
+#include "base/os.h"
 #include "cli/cli.h"
 
 /* One line for each command, in the order of `nigh --help`. */
@@ -47,7 +48,8 @@ static void print_help(FILE *out) {
 #define EXIT_CODE(name, value, http, text) if (value) fprintf(out, ", %d %s", -(value), text);
     NIGH_STATUS_MAP(EXIT_CODE)
 #undef EXIT_CODE
-    fputs("\n", out);
+    fputs("\n\nNIGH_CORE_DUMPS=1 in the environment: a crash may leave a core dump, and a debugger may look in.\n"
+          "Without it neither can, since what was asked and answered stands in that memory.\n", out);
 }
 
 static bool is_word(const char *arg, const char *a, const char *b) {
@@ -62,6 +64,8 @@ static bool wants_help(int argc, char **argv) {
 static int run_command(const nigh_command *c, int argc, char **argv) {
     nigh_err err = { 0 };
     if (wants_help(argc, argv)) { fputs(c->help, stdout); return 0; }
+    const char *dumps = nigh_os_env("NIGH_CORE_DUMPS");     /* they would hold what was asked and answered */
+    if (!dumps || strcmp(dumps, "1") != 0) (void)nigh_os_hide_memory();
     nigh_status status = c->run(argc, argv, &err);
     if (fflush(stdout) != 0 && status == NIGH_OK)
         status = nigh_fail(&err, NIGH_EIO, 0, "standard output cannot be written");

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-export const program = process.env.NIGH ?? path.join(root, 'build/nigh');
+export const program = path.resolve(process.env.NIGH ?? path.join(root, 'build/nigh'));
 const shared = process.env.NIGH_SHARED ?? path.join(root, '../shared');
 export const tiny = path.join(shared, 'golden/stories260K.gguf');
 export const shipped = path.join(root, 'models/nigh-stories.gguf');
@@ -68,16 +68,15 @@ const badEnds = []; // nodes that did not end well when asked to: also what a sa
 export const sanitized = /build-/.test(program);
 
 export class Node {
-  // args: more words for `nigh serve`; home: its $NIGH_HOME (a new empty one by default).
-  static async start(args = [], { model = anyModel(), home, env = {} } = {}) {
-    if (!existsSync(program)) skip('build/nigh is not built');
+  // args: more words for `nigh serve`; home: its $NIGH_HOME (a new empty one by default); under: a command in front of it.
+  static async start(args = [], { model = anyModel(), home, env = {}, cwd, under = [], run = program } = {}) {
+    if (!existsSync(run)) skip('build/nigh is not built');
     if (!model) skip('no model is here: neither the reference data nor models/nigh-stories.gguf');
     const n = new Node();
     n.home = home ?? mkdtempSync(path.join(tmpdir(), 'nigh-test-'));
     n.ownsHome = !home;
-    n.child = spawn(program, ['serve', model, '--port', '0', ...args], {
-      env: { ...process.env, ...env, NIGH_HOME: n.home },
-    });
+    const words = [...under, run, 'serve', model, '--port', '0', ...args];
+    n.child = spawn(words[0], words.slice(1), { cwd, env: { ...process.env, ...env, NIGH_HOME: n.home } });
     n.exit = new Promise((done) => n.child.on('exit', (code, signal) => done({ code, signal })));
     n.out = '';
     n.err = '';

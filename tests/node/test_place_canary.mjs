@@ -1,12 +1,13 @@
 // test_place_canary.mjs - private values of many kinds in every field, through every target, fault, cache and queue; then
-// everything that was sent, logged, counted or written is searched for them. All hold the digits of the mark, so that one
-// search finds any of them, also with spaces or dashes inside.
+// everything that was sent, logged, counted or written is searched for them, and a node dies with them in its memory. All
+// hold the digits of the mark, so that one search finds any of them, also with spaces or dashes inside.
 //   NIGH_CANARIES=100000 node tests/node/test_place_canary.mjs     NIGH_SEED=N for the same values again
-import { mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { startProvider } from '../web/provider.mjs';
-import { Node, anyModel, check, equal, main, sleep, test } from './node.mjs';
+import { Node, anyModel, check, equal, main, program, skip, sleep, test } from './node.mjs';
 
 const MARK = '31415926', CANARIES = Number(process.env.NIGH_CANARIES ?? 1200);
 const SEED = Number(process.env.NIGH_SEED ?? Date.now() % 1e9);
@@ -52,19 +53,22 @@ const finds = (text) => {
   return at < 0 ? null : String(text).replace(/[\s-]/g, '').slice(Math.max(0, at - 60), at + 60);
 };
 
+const classes = {
+  public: { level: 0, may_cross: ['device', 'edge', 'cloud'] },
+  personal: { level: 2, may_cross: ['device', 'edge:redacted', 'cloud:redacted'], redact: ['pii', 'secrets'] },
+  secret: { level: 3, may_cross: ['device'] },
+};
+const cloud = (name, more = {}) => ({ tier: 'cloud', model: name, url: provider.url, region: 'FR', retention: 'none',
+  trains: false, cost: { in: 0, out: 0 }, can: ['tools', 'json'], ...more });
+const feature = (place, cls, more = {}) => ({ class: cls, place, rank: 'cost',
+  retention: { prompt: '0', output: '1h', cache: '1h' }, latency: { total_ms: 5000 }, ...more });
+const allow = ['--allow-private', `127.0.0.1:${provider.port}`];
+
 async function setUp() {
   const edgeFile = path.join(folder, 'edge.json');
-  const classes = {
-    public: { level: 0, may_cross: ['device', 'edge', 'cloud'] },
-    personal: { level: 2, may_cross: ['device', 'edge:redacted', 'cloud:redacted'], redact: ['pii', 'secrets'] },
-    secret: { level: 3, may_cross: ['device'] },
-  };
   // The edge hands on to the provider itself, so that what reaches it is seen there.
-  const cloud = (name, more = {}) => ({ tier: 'cloud', model: name, url: provider.url, region: 'FR', retention: 'none',
-    trains: false, cost: { in: 0, out: 0 }, can: ['tools', 'json'], ...more });
   writeFileSync(edgeFile, JSON.stringify({ version: 1, classes, targets: { on: cloud('any?echo=1') },
     features: { relay: { class: 'public', place: ['on'] } }, aliases: { 'relay-model': 'relay' } }));
-  const allow = ['--allow-private', `127.0.0.1:${provider.port}`];
   const edge = await Node.start(['--policy', edgeFile, ...allow]);
   const targets = {
     tiny: { tier: 'device', model, can: ['tools', 'json'] },
@@ -75,8 +79,6 @@ async function setUp() {
     bad: cloud('any?status=500'), rude: cloud('any?status=400'), cuts: cloud('any?echo=1&cut=2&gap=2'),
     garbled: cloud('any?echo=1&malformed=json'), gone: cloud('any', { url: 'http://127.0.0.1:9/v1' }),
   };
-  const feature = (place, cls, more = {}) => ({ class: cls, place, rank: 'cost',
-    retention: { prompt: '0', output: '1h', cache: '1h' }, latency: { total_ms: 5000 }, ...more });
   const features = {};
   for (const t of Object.keys(targets)) features[`p-${t}`] = feature([t], 'personal');
   for (const t of Object.keys(targets)) features[`s-${t}`] = feature([t], 'secret');
@@ -159,7 +161,7 @@ test(`${CANARIES} private values through ${features?.length ?? 0} features`, asy
   for (const route of ['/metrics', '/nigh/placement', '/nigh/ledger?limit=1000', '/v1/models'])
     note(route, await (await fetch(`http://${n.host}${route}`)).text());
   for (const node of [n, edge]) { note('log', node.err); note('log', node.out); }
-  console.log(`  ${sent} values, ${answered} answers`);
+  console.log(`  figure canary values=${sent} answers=${answered} found=${leaks.length}`);
   check(answered > 0, 'nothing was answered');
   equal(leaks, [], `leaks (seed ${SEED})`);
 });
@@ -174,8 +176,51 @@ test('no file holds one, neither while it runs nor afterwards', async () => {
     }
   };
   for (const node of [n, edge]) look(node.home);
+  console.log(`  figure canary_files found=${leaks.length}`);
   check(readdirSync(n.home).includes('ledger.db') && readdirSync(n.home).includes('queue.db'), 'the files are there');
   equal(leaks, []);
+});
+
+// A node of a user who is not root, since root may read everything, dies while it waits for a provider.
+const nobody = process.getuid() === 0 ? ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] : [];
+async function dies(signal, dumps) {
+  const dir = mkdtempSync(path.join(tmpdir(), 'nigh-dump-')), at = (name) => path.join(dir, name);
+  writeFileSync(at('features.json'), JSON.stringify({ version: 1, classes, targets: { mute: cloud('any?silent=1') },
+    features: { f: feature(['mute'], 'personal') } }));
+  copyFileSync(program, at('nigh'));
+  copyFileSync(anyModel(), at('any.gguf'));
+  mkdirSync(at('home'));
+  for (const p of [dir, at('home')]) {
+    chmodSync(p, 0o755);
+    if (nobody.length) chownSync(p, 65534, 65534);
+  }
+  provider.clear();
+  const d = await Node.start(['--policy', at('features.json'), ...allow], { home: at('home'), model: at('any.gguf'), cwd: dir,
+    run: at('nigh'), under: ['bash', '-c', 'ulimit -c unlimited; exec "$@"', 'bash', ...nobody], env: { NIGH_CORE_DUMPS: dumps ? '1' : '' } });
+  const asked = d.post('/v1/chat/completions', { model: 'feature/f', messages: [{ role: 'user', content: kinds[0]() }] }).catch(() => null);
+  for (let i = 0; i < 100 && !provider.seen().length; i++) await sleep(20);
+  check(provider.seen().length, 'it did not ask');
+  const look = 'for f in environ maps mem; do (true < /proc/$0/$f) 2> /dev/null && printf "%s " $f; done; true';
+  const [peek, ...words] = [...nobody, 'sh', '-c', look, String(d.child.pid)];
+  const seen = spawnSync(peek, words, { encoding: 'utf8' }).stdout.trim();
+  const limit = /Max core file size\s+(\S+)\s+(\S+)/.exec(readFileSync(`/proc/${d.child.pid}/limits`, 'utf8')).slice(1).join(' ');
+  const end = await d.stop(signal);
+  await asked;
+  const files = readdirSync(dir).filter((f) => !['features.json', 'nigh', 'any.gguf', 'home'].includes(f));
+  const found = files.filter((f) => readFileSync(at(f)).includes(MARK)).length;
+  rmSync(dir, { recursive: true, force: true });
+  return { ended: end.signal, limit, seen, files: files.length, found };
+}
+
+test('crash dumps: a node that dies with private text in its memory leaves none, and nobody else may look in', async () => {
+  if (all.error) throw all.error;
+  if (nobody.length && spawnSync(nobody[0], [...nobody.slice(1), 'true']).status !== 0) skip('there is no setpriv');
+  for (const signal of ['SIGSEGV', 'SIGABRT'])
+    equal(await dies(signal, false), { ended: signal, limit: '0 0', seen: '', files: 0, found: 0 }, 'by default');
+  const open = await dies('SIGSEGV', true);
+  console.log(`  figure canary_dumps died=2 files=0 found=0`);
+  console.log(`  with NIGH_CORE_DUMPS=1: ${open.files} files, ${open.found} of them hold the text; read by others: ${open.seen || 'nothing'}`);
+  check(open.files === 0 || open.found > 0, 'a core dump is there, and the search does not find what it must hold');
 });
 
 if (all.error)
