@@ -181,7 +181,8 @@ static nigh_status put_value(nigh_restorer *s, const token *t, nigh_buf *out) {
 
 static bool begins_word(const nigh_restorer *s, nigh_str text, size_t i) {
     char c = i ? text.ptr[i - 1] : s->before;
-    return !((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'));
+    return s->json          /* there a letter may be the end of an escape: \n */
+           || !((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'));
 }
 
 /* Everything up to what may be the beginning of a placeholder; returns where that begins. At the end (`last`) a part is

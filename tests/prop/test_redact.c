@@ -67,6 +67,7 @@ static void test_there_and_back(void) {
                   back.ptr);
         nigh_redactor_free(r);
     }
+    printf("  figure restore texts=%zu replaced=%zu wrong=%d\n", rounds, replaced, test_state.case_failed);
     CHECK(replaced > rounds);
     nigh_buf_release(&text);
     nigh_buf_release(&away);
@@ -111,6 +112,62 @@ static void test_placeholders(void) {
     nigh_redactor_free(q);
     nigh_buf_release(&away);
     nigh_buf_release(&other);
+    nigh_buf_release(&out);
+}
+
+/* Two conversations whose placeholders are the same to the letter: each gets its own values back, whatever the other's
+ * answer says, and no placeholder is left. */
+static void test_same_placeholders(void) {
+    nigh_buf away[2] = { NIGH_BUF(1 << 16), NIGH_BUF(1 << 16) }, back = NIGH_BUF(1 << 16);
+    uint64_t seed = test_seed();
+    size_t rounds = test_short() ? 500 : 10000;
+    for (size_t i = 0; i < rounds && !test_state.case_failed; i++) {
+        nigh_redactor *r[2] = { NULL, NULL };
+        char text[2][128];
+        rng = seed * 104729 + i;
+        uint64_t same = test_rand(&rng);
+        for (size_t t = 0; t < 2; t++) {
+            CHECK(nigh_redactor_new(&r[t], same, NULL) == NIGH_OK);
+            snprintf(text[t], sizeof text[t], "%s a%u@tenant-%c.org, %s b%u@tenant-%c.org;", t ? "Now" : "Yet",
+                     pick(1000), t ? 'a' : 'b', t ? "or" : "and", 1000 + pick(1000), t ? 'a' : 'b');
+            away[t].len = 0;
+            CHECK(nigh_redact(r[t], ~0u, nigh_str_of(text[t]), &away[t], NULL, NULL) == NIGH_OK);
+        }
+        for (size_t t = 0; t < 2; t++) {        /* the answer to one is given to the other */
+            restore_in_pieces(r[t], nigh_buf_str(&away[1 - t]), &back, 1 + pick(9));
+            nigh_str got = nigh_buf_str(&back), foreign = nigh_str_of(t ? "@tenant-b" : "@tenant-a");
+            CHECK_MSG(nigh_str_find(got, foreign, 0) == SIZE_MAX && nigh_str_find(got, NIGH_STR("EMAIL"), 0) == SIZE_MAX
+                          && nigh_str_find(got, nigh_str_of(t ? "@tenant-a" : "@tenant-b"), 0) != SIZE_MAX,
+                      "NIGH_SEED=%llu round %zu: %.*s", (unsigned long long)seed, i, (int)got.len, got.ptr);
+        }
+        nigh_redactor_free(r[0]);
+        nigh_redactor_free(r[1]);
+    }
+    printf("  figure restore_same pairs=%zu wrong=%d\n", rounds, test_state.case_failed);
+    for (size_t t = 0; t < 2; t++) nigh_buf_release(&away[t]);
+    nigh_buf_release(&back);
+}
+
+/* A placeholder that lost its brackets, behind an escape of JSON. */
+static void test_behind_escapes(void) {
+    static const char *const escapes[] = { "\\n", "\\u4e16", "\\t", " ", "\\\"" };
+    nigh_buf away = NIGH_BUF(4096), out = NIGH_BUF(4096);
+    nigh_redactor *r = with_mail(&away, 11);
+    int bare = (int)nigh_str_find(nigh_buf_str(&away), NIGH_STR(">"), 0) - 1;
+    for (size_t i = 0; i < NIGH_COUNT(escapes); i++)
+        for (size_t most = 1; most < 12; most++) {
+            char said[128], want[128];
+            nigh_restorer s = { .r = r, .json = true };
+            snprintf(said, sizeof said, "x%s%.*s.", escapes[i], bare, away.ptr + 1);
+            snprintf(want, sizeof want, "x%sa@example.org.", escapes[i]);
+            out.len = 0;
+            for (size_t at = 0, len = strlen(said); at < len; at += most)
+                CHECK(nigh_restore_add(&s, nigh_str_slice(nigh_str_of(said), at, at + most), &out) == NIGH_OK);
+            CHECK(nigh_restore_end(&s, &out) == NIGH_OK);
+            CHECK_MSG(nigh_str_eq(nigh_buf_str(&out), nigh_str_of(want)), "%s: %.*s", said, (int)out.len, out.ptr);
+        }
+    nigh_redactor_free(r);
+    nigh_buf_release(&away);
     nigh_buf_release(&out);
 }
 
@@ -167,5 +224,5 @@ static void test_worst_texts(void) {
     free(text);
 }
 
-TEST_MAIN(T(test_there_and_back), T(test_placeholders), T(test_json_arguments), T(test_hard_negatives),
-          T(test_worst_texts))
+TEST_MAIN(T(test_there_and_back), T(test_placeholders), T(test_same_placeholders), T(test_behind_escapes),
+          T(test_json_arguments), T(test_hard_negatives), T(test_worst_texts))

@@ -3,6 +3,7 @@
 //
 //   node provider.mjs [--port N] [--host A] [--cert FILE --key FILE]      prints one line: listening on PORT
 //   import { startProvider } from './provider.mjs'      -> { port, url, seen(), clear(), set(switches), close() }
+//   startProvider({ plan })      plan(body): more switches for this request
 //
 //   POST .../chat/completions    OpenAI chat (an edge node too)      POST .../responses    OpenAI responses
 //   POST .../messages            Anthropic messages                  GET  /_seen           all requests it got:
@@ -26,6 +27,7 @@
 //   split=N       writes N bytes at a time                 stream=0  ignores that a stream was asked for
 //   length=H      long: promises more bytes than it sends; short: fewer (both without a stream)
 //   tools=N       N tool calls instead of text             thoughts=1  thinks first       pings=1   comments and pings between
+//   pieces=A,B    words, and arguments of tools, of so many letters in turn               call=JSON one tool call with these arguments
 //   finish=R      stop, length, content_filter             usage=0   says nothing about tokens
 //   receipt=H     1: a nigh_receipt in the last chunk; header: as a header; huge: of 20 KiB
 //   redirect=URL  302 to there          big=N   one word of N bytes          head=N    N bytes of header        close=1
@@ -49,21 +51,33 @@ function switchesOf(body, common) {
     return { ...common, ...own };
 }
 
-function lastUserText(body) {
+export function lastUserText(body) {
     const list = body?.messages ?? body?.input ?? [];
     const last = [...list].reverse().find((m) => m.role === 'user');
     if (typeof last?.content === 'string') return last.content;
     return (last?.content ?? []).map((p) => p.text ?? '').join('');
 }
 
+function piecesOf(text, sizes) {
+    const letters = Array.from(text), list = String(sizes).split(',').map(Number), out = [];
+    for (let at = 0, i = 0; at < letters.length; i++) {
+        const count = Math.max(1, list[i % list.length]);
+        out.push(letters.slice(at, at + count).join(''));
+        at += count;
+    }
+    return out;
+}
+const argumentsOf = (t, s) => (s.pieces ? piecesOf(t.arguments, s.pieces) : t.arguments.match(/.{1,5}/gu));
+
 function wordsOf(s, body) {
     if (s.big) return ['b'.repeat(Number(s.big))];
     if (s.tokens) return Array.from({ length: Number(s.tokens) }, (_, i) => `w${i} `);
     const text = s.echo ? lastUserText(body) : s.text ?? SENTENCE;
+    if (s.pieces) return piecesOf(text, s.pieces);
     return text.match(/\s*\S+\s*$|\s*\S+/gu) ?? [''];
 }
 
-const toolsOf = (s) => Array.from({ length: Number(s.tools ?? 0) }, (_, i) => ({
+const toolsOf = (s) => s.call ? [{ id: 'call_0', name: 'send', arguments: s.call }] : Array.from({ length: Number(s.tools ?? 0) }, (_, i) => ({
     id: `call_${i}`, name: `tool_${i}`, arguments: JSON.stringify({ city: 'Köln', n: i }),
 }));
 const usageOf = (words) => ({ in: 11, out: words.length, cached: 3 });
@@ -80,7 +94,7 @@ function* chatEvents(s, body, words) {
     const tools = toolsOf(s);
     for (const [i, t] of tools.entries()) {
         yield chunk({ tool_calls: [{ index: i, id: t.id, type: 'function', function: { name: t.name, arguments: '' } }] });
-        for (const piece of t.arguments.match(/.{1,5}/gu)) yield chunk({ tool_calls: [{ index: i, function: { arguments: piece } }] });
+        for (const piece of argumentsOf(t, s)) yield chunk({ tool_calls: [{ index: i, function: { arguments: piece } }] });
     }
     if (!tools.length) for (const w of words) yield { ...chunk({ content: w }), word: true };
     const finish = s.malformed === 'finish' ? 'bored' : s.finish ?? (tools.length ? 'tool_calls' : 'stop');
@@ -118,7 +132,7 @@ function* responseEvents(s, body, words) {
     for (const [i, item] of final.output.entries()) {
         if (item.type === 'function_call') {
             yield e('response.output_item.added', { output_index: i, item: { ...item, arguments: '', status: 'in_progress' } });
-            for (const delta of item.arguments.match(/.{1,5}/gu))
+            for (const delta of argumentsOf(item, s))
                 yield e('response.function_call_arguments.delta', { output_index: i, item_id: item.id, delta });
             yield e('response.function_call_arguments.done', { output_index: i, item_id: item.id, arguments: item.arguments });
         } else {
@@ -151,7 +165,7 @@ function* messageEvents(s, body, words) {
     const tools = toolsOf(s);
     for (const t of tools) {
         yield e('content_block_start', { index: i, content_block: { type: 'tool_use', id: t.id, name: t.name, input: {} } });
-        for (const piece of t.arguments.match(/.{1,5}/gu))
+        for (const piece of argumentsOf(t, s))
             yield e('content_block_delta', { index: i, delta: { type: 'input_json_delta', partial_json: piece } });
         yield e('content_block_stop', { index: i++ });
     }
@@ -312,7 +326,7 @@ function parse(text) {
     try { return JSON.parse(text); } catch { return undefined; }
 }
 
-export async function startProvider({ port = 0, host = '127.0.0.1', cert, key } = {}) {
+export async function startProvider({ port = 0, host = '127.0.0.1', cert, key, plan } = {}) {
     let seen = [], common = {}, requests = 0, open = 0, connections = 0;
     const reply = (res, status, value) => { res.writeHead(status, { 'content-type': 'application/json' }); res.end(JSON.stringify(value)); };
     const handle = async (req, res) => {
@@ -328,7 +342,7 @@ export async function startProvider({ port = 0, host = '127.0.0.1', cert, key } 
         if (!kind || req.method !== 'POST' || !body) return reply(res, kind ? 400 : 404, errorBody('chat', 'invalid'));
         open++;
         res.on('close', () => { open--; });
-        return answer(kind, switchesOf(body, common), body, req, res);
+        return answer(kind, { ...switchesOf(body, common), ...plan?.(body) }, body, req, res);
     };
     const listener = (req, res) => { handle(req, res).catch(() => res.destroy()); };
     const limits = { maxHeaderSize: 1 << 17, keepAliveTimeout: 60000 };
