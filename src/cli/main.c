@@ -27,6 +27,7 @@
     X(where) \
     X(verify) \
     X(capture) \
+    X(forget) \
     X(prove)
 
 #define DECLARE(name) extern const nigh_command nigh_command_##name;

@@ -364,20 +364,3 @@ void nigh_answers_land(nigh_answers *a, const nigh_answer_key *k, bool ok) {
         nigh_free(w);
     }
 }
-
-bool nigh_answers_leave(nigh_answers *a, const nigh_answer_key *k, void *ud) {
-    follower *w = NULL;
-    pthread_mutex_lock(&a->lock);
-    flight *f = *find_flight(a, k);
-    for (follower **at = f ? &f->followers : NULL; at && *at; at = &(*at)->next) {
-        if ((*at)->ud != ud) continue;
-        w = *at;
-        *at = w->next;
-        if (!w->next) f->end = at;
-        f->count--;
-        break;
-    }
-    pthread_mutex_unlock(&a->lock);
-    nigh_free(w);
-    return w != NULL;
-}

@@ -66,7 +66,5 @@ nigh_answers_counts nigh_answers_count(nigh_answers *a);
 typedef enum { NIGH_FLIGHT_LEADER, NIGH_FLIGHT_FOLLOWER, NIGH_FLIGHT_ALONE } nigh_flight;
 nigh_flight nigh_answers_board(nigh_answers *a, const nigh_answer_key *k, void (*wake)(void *ud, bool ok), void *ud);
 void nigh_answers_land(nigh_answers *a, const nigh_answer_key *k, bool ok);
-/* A follower whose client left. True: wake will not be called. False: it was called, or is about to be. */
-bool nigh_answers_leave(nigh_answers *a, const nigh_answer_key *k, void *ud);
 
 #endif

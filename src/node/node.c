@@ -232,13 +232,15 @@ static void get_queue(void *ud, nigh_exchange *x) { nigh_place_queue_get(((nigh_
 static void delete_queue(void *ud, nigh_exchange *x) { nigh_place_queue_delete(((nigh_node *)ud)->place, x); }
 static void post_offline(void *ud, nigh_exchange *x) { nigh_place_offline(((nigh_node *)ud)->place, x); }
 
+static void post_forget(void *ud, nigh_exchange *x) { nigh_place_forget(((nigh_node *)ud)->place, x); }
+
 static const nigh_route routes[] = {
     { "GET", "/health", get_health, true, false, 0, NIGH_ERRORS_OPENAI }, GET("/metrics", get_metrics),
     API("/v1"), API("/api/v1"), API(""),
     GET("/nigh/models/*", get_store), GET("/nigh/placement", get_placement),
     POST("/v1/placement/explain", post_explain, TEXT_BODY_MAX), POST("/nigh/offline", post_offline, 1024),
     GET("/nigh/ledger", get_ledger), GET("/nigh/where/*", get_where), GET("/nigh/receipt/*", get_receipt),
-    GET("/v1/queue/*", get_queue),
+    POST("/nigh/forget", post_forget, 4096), GET("/v1/queue/*", get_queue),
     { "DELETE", "/v1/queue/*", delete_queue, false, false, 0, NIGH_ERRORS_OPENAI },
     PAGE("/"), PAGE("/index.html"), PAGE("/console.css"), PAGE("/console.js"), PAGE("/icon.svg"), PAGE("/sw.js"),
     PAGE("/sdk/*") };

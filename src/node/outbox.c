@@ -576,6 +576,20 @@ nigh_status nigh_outbox_delete(nigh_outbox *q, nigh_str id, nigh_str tenant, nig
     return status;
 }
 
+nigh_status nigh_outbox_forget(nigh_outbox *q, nigh_str tenant, nigh_str user, size_t *count, nigh_err *err) {
+    NIGH_TRY(begin(q, err));
+    statement s = prepare(q, "DELETE FROM entry WHERE tenant=?1 AND (?2='' OR user=?2)");
+    if (s.s) {
+        text_in(&s, tenant.ptr, tenant.len);
+        text_in(&s, user.ptr, user.len);
+    }
+    nigh_status status = finish(&s, err);
+    *count = status == NIGH_OK ? (size_t)sqlite3_changes(q->db) : 0;
+    status = end(q, status, err);
+    if (status == NIGH_OK && *count) empty_log(q);
+    return status;
+}
+
 static nigh_status tidy(nigh_outbox *q, uint64_t now_ms, uint64_t *next_ms, bool *deleted, nigh_err *err) {
     statement s = prepare(q, "DELETE FROM entry WHERE state>=2 AND keep_ms<=?");
     if (s.s) number_in(&s, now_ms);

@@ -56,6 +56,10 @@ NIGH_CHECK nigh_status nigh_outbox_refuse(nigh_outbox *q, const char *id, const 
 NIGH_CHECK nigh_status nigh_outbox_get(nigh_outbox *q, nigh_str id, nigh_str tenant, nigh_str user, uint64_t now_ms,
     nigh_queued *out, nigh_buf *hold, nigh_err *err);
 NIGH_CHECK nigh_status nigh_outbox_delete(nigh_outbox *q, nigh_str id, nigh_str tenant, nigh_str user, nigh_err *err);
+/* For deletion on request: all entries of a tenant, or (user not "") of this user of it, in any state. *count: how
+ * many. They are overwritten on the disk. */
+NIGH_CHECK nigh_status nigh_outbox_forget(nigh_outbox *q, nigh_str tenant, nigh_str user, size_t *count,
+    nigh_err *err);
 /* Ends what waited too long, deletes what was kept long enough (overwritten on the disk). Returns when something is
  * due next, or UINT64_MAX. */
 NIGH_CHECK nigh_status nigh_outbox_tidy(nigh_outbox *q, uint64_t now_ms, uint64_t *next_ms, nigh_err *err);

@@ -91,6 +91,7 @@ void nigh_place_close(nigh_place *p) {
     place_away_close(p);
     nigh_policy_free(p->policy);
     pthread_cond_destroy(&p->wake);
+    pthread_cond_destroy(&p->keeper_wake);
     pthread_mutex_destroy(&p->waiting_lock);
     pthread_mutex_destroy(&p->lock);
     nigh_free(p);

@@ -11,6 +11,7 @@
  *     place_keep.c      answers that are kept, and equal requests at the same time
  *     place_degrade.c   what comes when no target is left
  *     place_queue.c     requests that wait for a line; tries that wait for a moment
+ *     place_forget.c    deletion on request
  *     place_write.c     the header x-placement, the receipt
  *     place_ledger.c    the record, and the routes that read records
  *
@@ -59,5 +60,6 @@ void nigh_place_where(nigh_place *p, nigh_exchange *x);
 void nigh_place_signed(nigh_place *p, nigh_exchange *x);
 void nigh_place_queue_get(nigh_place *p, nigh_exchange *x);
 void nigh_place_queue_delete(nigh_place *p, nigh_exchange *x);
+void nigh_place_forget(nigh_place *p, nigh_exchange *x);
 
 #endif

@@ -103,6 +103,7 @@ static void run_landed(nigh_node *n, nigh_prep *prep) {
     nigh_placed *pl = (nigh_placed *)(void *)prep;
     (void)n;
     if (find(pl, &pl->key, UINT32_MAX)) { place_answer(pl); return; }
+    if (nigh_exchange_gone(pl->a->x)) { place_error(pl, 503, "cancelled", NULL, "the client left"); return; }
     place_next(pl);
 }
 

@@ -5,7 +5,7 @@
 
 #include "base/os.h"
 
-enum { LEDGER_BYTES_MAX = 16 << 20 };
+enum { LEDGER_BYTES_MAX = 16 << 20, KEEPER_LEAST_MS = 500, KEEPER_MOST_MS = 3600000 };
 
 /* ---- records ---- */
 
@@ -109,6 +109,14 @@ bool nigh_place_note(nigh_place *p, nigh_answer *a, const char *outcome, const c
         hop->total_ms = r.total_ms;
     }
     return nigh_ledger_add(p->ledger, &r, err) == NIGH_OK;
+}
+
+/* A head is at most 50 ms younger than what it covers: nothing goes too early, and all of it an hour late at most. What
+ * could not be deleted is deleted the next time. */
+uint64_t place_ledger_tidy(nigh_place *p) {
+    uint64_t keep_ms = (uint64_t)p->policy->ledger_keep_s * 1000, now_ms = nigh_os_unix_ms();
+    if (now_ms > keep_ms) (void)!nigh_ledger_expire(p->ledger, now_ms - keep_ms, NULL);
+    return nigh_max(KEEPER_LEAST_MS, nigh_min(keep_ms / 4, KEEPER_MOST_MS));
 }
 
 /* ---- routes ---- */

@@ -94,6 +94,10 @@ struct nigh_place {
     uint64_t wake_ms;               /* when the waiter looks again by itself */
     bool waiter_runs, stopping, drain;
     unsigned on_the_way;            /* queued requests that are being answered */
+    /* the keeper, which deletes old records: it may take long. Woken under `waiting_lock` to stop */
+    pthread_t keeper;
+    pthread_cond_t keeper_wake;
+    bool keeper_runs;
 };
 
 struct nigh_placed {
@@ -266,5 +270,8 @@ void place_capture(nigh_placed *pl);                    /* after the answer was 
 /* ---- place_ledger.c ---- */
 /* The record of this answer. False: the ledger does not take it. */
 bool place_record(nigh_placed *pl, const char *outcome, nigh_err *err);
+/* On the keeper's thread: deletes records that are older than the policy keeps them. Returns the ms until it is worth
+ * to look again. */
+uint64_t place_ledger_tidy(nigh_place *p);
 
 #endif

@@ -1,9 +1,9 @@
 /* place_queue.c - what waits: a try for a moment (a busy target), a request for a line (the queue, outbox.h).
  *
- * One thread, the waiter: it hands tries that are due back to the reader's thread, and gives out queued requests, a few
- * at once, when there may be a target for them. A queued request is run like any other, but nobody holds a socket: its
- * answer goes into the queue, sealed, until it is fetched. Where it may have arrived and no answer came, no other place
- * is asked: it is refused instead, so that nothing is done twice. */
+ * One thread, the waiter: it hands tries that are due back to the reader's thread, deletes what was kept long enough,
+ * and gives out queued requests, a few at once, when there may be a target for them. A queued request is run like any
+ * other, but nobody holds a socket: its answer goes into the queue, sealed, until it is fetched. Where it may have
+ * arrived and no answer came, no other place is asked: it is refused instead, so that nothing is done twice. */
 #define _GNU_SOURCE
 #include "node/place_parts.h"
 
@@ -169,43 +169,62 @@ static uint64_t drain(nigh_place *p) {
 
 /* ---- the waiter ---- */
 
-static void sleep_until(nigh_place *p, uint64_t due_ms) {
+/* With the lock held. */
+static void sleep_until(nigh_place *p, pthread_cond_t *wake, uint64_t due_ms) {
     uint64_t now_ms = place_now_ms(), wait = due_ms > now_ms ? due_ms - now_ms : 0;
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += (time_t)(wait / 1000);
     until.tv_nsec += (long)(wait % 1000) * 1000000;
     if (until.tv_nsec >= 1000000000) { until.tv_sec++; until.tv_nsec -= 1000000000; }
-    pthread_cond_timedwait(&p->wake, &p->waiting_lock, &until);
+    pthread_cond_timedwait(wake, &p->waiting_lock, &until);
 }
 
 static void *waiter(void *ud) {
     nigh_place *p = ud;
-    uint64_t drain_ms = 0;
+    uint64_t drain_ms = 0, tidy_ms = 0;
     pthread_mutex_lock(&p->waiting_lock);
     while (!p->stopping || p->waiting || p->races) {
         uint64_t now_ms = place_now_ms(), next_ms = now_ms + IDLE_MS;
         nigh_placed *pl = take_due(p, now_ms, &next_ms);
         place_race *race = pl ? NULL : place_race_due(p, now_ms, &next_ms);
         bool drains = !pl && !race && p->outbox && !p->stopping && (p->drain || now_ms >= drain_ms);
+        bool tidies = !pl && !race && !drains && !p->stopping && now_ms >= tidy_ms;
         if (drains) p->drain = false;
-        if (!pl && !race && !drains) {
+        if (!pl && !race && !drains && !tidies) {
             if (p->stopping) break;
             if (p->outbox && drain_ms < next_ms) next_ms = drain_ms;
+            if (tidy_ms < next_ms) next_ms = tidy_ms;
             nigh_captures_tidy(p->captures, nigh_os_unix_ms() / 1000);
             p->wake_ms = next_ms;
-            sleep_until(p, next_ms);
+            sleep_until(p, &p->wake, next_ms);
             p->wake_ms = 0;
             continue;
         }
         pthread_mutex_unlock(&p->waiting_lock);
         if (pl) place_post(pl, NULL);
         else if (race) place_race_run(p, race);
+        else if (drains) drain_ms = place_now_ms() + drain(p);
         else {
-            drain_ms = place_now_ms() + drain(p);
+            tidy_ms = place_now_ms() + IDLE_MS;
             if (p->answers) nigh_answers_expire(p->answers, nigh_os_unix_ms());
         }
         pthread_mutex_lock(&p->waiting_lock);
+    }
+    pthread_mutex_unlock(&p->waiting_lock);
+    return NULL;
+}
+
+/* ---- the keeper ---- */
+
+static void *keeper(void *ud) {
+    nigh_place *p = ud;
+    pthread_mutex_lock(&p->waiting_lock);
+    while (!p->stopping) {
+        pthread_mutex_unlock(&p->waiting_lock);
+        uint64_t due_ms = place_now_ms() + place_ledger_tidy(p);
+        pthread_mutex_lock(&p->waiting_lock);
+        while (!p->stopping && place_now_ms() < due_ms) sleep_until(p, &p->keeper_wake, due_ms);
     }
     pthread_mutex_unlock(&p->waiting_lock);
     return NULL;
@@ -225,6 +244,7 @@ nigh_status place_queue_open(nigh_place *p, const nigh_node_opts *o, nigh_err *e
     pthread_condattr_init(&clock);
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&p->wake, &clock);
+    pthread_cond_init(&p->keeper_wake, &clock);
     pthread_condattr_destroy(&clock);
     if (!p->policy) return NIGH_OK;
     if (o->home && any_queues(p->policy)) {
@@ -234,6 +254,9 @@ nigh_status place_queue_open(nigh_place *p, const nigh_node_opts *o, nigh_err *e
     }
     if (pthread_create(&p->waiter, NULL, waiter, p) != 0) return nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
     p->waiter_runs = true;
+    if (!p->ledger || p->policy->ledger_keep_s == NIGH_FOREVER) return NIGH_OK;
+    if (pthread_create(&p->keeper, NULL, keeper, p) != 0) return nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
+    p->keeper_runs = true;
     return NIGH_OK;
 }
 
@@ -241,9 +264,11 @@ void place_queue_stop(nigh_place *p) {
     pthread_mutex_lock(&p->waiting_lock);
     p->stopping = true;
     pthread_cond_signal(&p->wake);
+    pthread_cond_signal(&p->keeper_wake);
     pthread_mutex_unlock(&p->waiting_lock);
     if (p->waiter_runs) pthread_join(p->waiter, NULL);
-    p->waiter_runs = false;
+    if (p->keeper_runs) pthread_join(p->keeper, NULL);
+    p->waiter_runs = p->keeper_runs = false;
 }
 
 /* ---- into the queue ---- */

@@ -2,20 +2,18 @@
 #define _GNU_SOURCE
 #include "node/prove.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/json.h"
 #include "base/os.h"
 #include "node/ledger.h"
+#include "node/local_call.h"
 
 enum { ANSWER_MAX = 4 << 20, WAIT_S = 600 };
 enum { INSIDE_NO_NODE = 3, INSIDE_BAD_END = 4 };      /* exit codes of the child */
@@ -34,23 +32,10 @@ static unsigned number_at(const char *text) {
 
 /* One request over loopback, one whole answer. 0: it could not be had. */
 static int ask(uint16_t port, const char *class, nigh_str body, nigh_buf *answer) {
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
-    struct timeval limit = { .tv_sec = WAIT_S };
-    char head[512], piece[16384];
-    ssize_t got;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), status = 0;
-    answer->len = 0;
-    size_t n = nigh_format(head, sizeof head, "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
-        "Content-Type: application/json\r\nConnection: close\r\nContent-Length: %zu\r\n%s%.128s%s\r\n", port, body.len,
-        class ? "x-data-class: " : "", class ? class : "", class ? "\r\n" : "");
-    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0
-        && connect(fd, (struct sockaddr *)&to, sizeof to) == 0 && send(fd, head, n, MSG_NOSIGNAL) == (ssize_t)n
-        && send(fd, body.ptr, body.len, MSG_NOSIGNAL) == (ssize_t)body.len)
-        while ((got = recv(fd, piece, sizeof piece, 0)) > 0)
-            if (nigh_buf_add(answer, (nigh_str){ piece, (size_t)got }) != NIGH_OK) break;
-    if (fd >= 0) close(fd);
-    if (answer->len > 12 && memcmp(answer->ptr, "HTTP/1.1 ", 9) == 0) status = (int)number_at(answer->ptr + 9);
-    return status;
+    int status = 0;
+    const nigh_local_ask a = { .port = port, .path = "/v1/chat/completions", .field = class ? "x-data-class" : NULL,
+        .value = class, .body = body, .wait_s = WAIT_S };
+    return nigh_local_call(&a, &status, answer, NULL) == NIGH_OK ? status : 0;
 }
 
 /* The node as a child of this process; its port, or 0. */

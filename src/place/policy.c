@@ -788,8 +788,17 @@ typedef struct {
     uint32_t grace;
     bool signed_models;
     const nigh_json *classes, *regions, *zones, *targets, *features, *evals, *device_groups, *aliases, *found,
-        *captures;
+        *captures, *ledger;
 } file_draft;
+
+static nigh_status read_ledger(reader *r, const nigh_json *v) {
+    typedef struct { uint32_t keep; } draft;
+    static const field fields[] = { FIELD(draft, keep, F_DURATION, true, 0) };
+    draft d = { .keep = NIGH_FOREVER };
+    if (v) NIGH_TRY(read_object(r, v, fields, NIGH_COUNT(fields), &d));
+    r->p->ledger_keep_s = d.keep;
+    return d.keep ? NIGH_OK : bad(r, v, "keep must be some time: a ledger that keeps nothing answers no question");
+}
 
 static nigh_status read_head(reader *r, const file_draft *d) {
     nigh_policy *p = r->p;
@@ -814,7 +823,8 @@ static nigh_status read_file(reader *r, const nigh_json *root) {
         FIELD(file_draft, targets, F_NODE, true, 0),       FIELD(file_draft, features, F_NODE, true, 0),
         FIELD(file_draft, evals, F_NODE, false, 0),        FIELD(file_draft, device_groups, F_NODE, false, 0),
         FIELD(file_draft, aliases, F_NODE, false, 0),      FIELD(file_draft, found, F_NODE, false, 0),
-        FIELD(file_draft, captures, F_NODE, false, 0),     { "$schema", F_NODE, false, offsetof(file_draft, schema), 0 }
+        FIELD(file_draft, captures, F_NODE, false, 0),     FIELD(file_draft, ledger, F_NODE, false, 0),
+        { "$schema", F_NODE, false, offsetof(file_draft, schema), 0 }
     };
     file_draft d = { 0 };
     NIGH_TRY(read_object(r, root, fields, NIGH_COUNT(fields), &d));
@@ -829,6 +839,7 @@ static nigh_status read_file(reader *r, const nigh_json *root) {
     NIGH_TRY(read_features(r, d.features));
     NIGH_TRY(read_aliases(r, d.aliases));
     NIGH_TRY(read_captures(r, d.captures));
+    NIGH_TRY(read_ledger(r, d.ledger));
     r->p->default_feature_idx = d.default_feature.len ? feature_named(r->p, d.default_feature) : UINT32_MAX;
     if (d.default_feature.len && r->p->default_feature_idx == UINT32_MAX)
         return nigh_fail(r->err, NIGH_EINVAL, 0, "policy: default_feature is not a feature of this file");

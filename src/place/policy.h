@@ -140,6 +140,7 @@ typedef struct {
     uint32_t grace_s;
     uint32_t default_feature_idx;   /* UINT32_MAX: none */
     bool signed_models;             /* a device or edge target without a hash is never allowed */
+    uint32_t ledger_keep_s;         /* older records of the ledger are deleted; NIGH_FOREVER: none is */
     nigh_class classes[NIGH_CLASSES_MAX];
     nigh_region regions[NIGH_AREAS_MAX];
     nigh_zone zones[NIGH_ZONES_MAX];

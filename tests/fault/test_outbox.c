@@ -112,6 +112,39 @@ static void test_way(void) {
 }
 
 /* An entry that waits too long ends and says so; its words are gone at once. */
+/* Everything of one user, in any state, then of a tenant; nobody else's. */
+static void test_forget(void) {
+    begin_folder();
+    nigh_outbox *q = must_open();
+    nigh_buf hold = NIGH_BUF(1 << 20);
+    nigh_queued e, got;
+    size_t count = 9;
+    static const char *const owners[][2] = { { "acme", "ann" }, { "acme", "ann" }, { "acme", "ann" }, { "acme", "bob" },
+        { "other", "ann" }, { "", "ann" } };
+    if (!q) return;
+    for (size_t i = 0; i < sizeof owners / sizeof *owners; i++) {
+        e = entry_of(owners[i][0], owners[i][1], "{\"q\":1}");
+        CHECK(nigh_outbox_put(q, &e, NIGH_STR(""), &err) == NIGH_OK);
+    }
+    uint64_t now = nigh_os_unix_ms() + 10;
+    for (size_t i = 0; i < 3; i++) {            /* one of each tenant; then answered, on its way, waiting */
+        CHECK(nigh_outbox_take(q, now, &got, &hold, &err) == NIGH_OK);
+        if (i == 1) CHECK(nigh_outbox_answer(q, got.id, NIGH_STR("an answer"), "r", now + 9000, &err) == NIGH_OK);
+    }
+    CHECK(nigh_outbox_forget(q, NIGH_STR("acme"), NIGH_STR("nobody"), &count, &err) == NIGH_OK && count == 0);
+    CHECK(nigh_outbox_forget(q, NIGH_STR("acm"), NIGH_STR(""), &count, &err) == NIGH_OK && count == 0);
+    CHECK(nigh_outbox_forget(q, NIGH_STR("acme"), NIGH_STR("ann"), &count, &err) == NIGH_OK && count == 3);
+    CHECK(nigh_outbox_forget(q, NIGH_STR("acme"), NIGH_STR("ann"), &count, &err) == NIGH_OK && count == 0);
+    CHECK(nigh_outbox_forget(q, NIGH_STR("acme"), NIGH_STR(""), &count, &err) == NIGH_OK && count == 1);
+    CHECK(nigh_outbox_forget(q, NIGH_STR(""), NIGH_STR(""), &count, &err) == NIGH_OK && count == 1);
+    CHECK(nigh_outbox_forget(q, NIGH_STR("other"), NIGH_STR("ann"), &count, &err) == NIGH_OK && count == 1);
+    CHECK(nigh_outbox_take(q, now + 99999, &got, &hold, &err) == NIGH_ENOENT);
+    nigh_outbox_close(q);
+    nigh_buf_release(&hold);
+    CHECK(nigh_alloc_live_bytes() == 0);
+    end_folder();
+}
+
 static void test_ends(void) {
     begin_folder();
     nigh_outbox *q = must_open();
@@ -547,5 +580,5 @@ static void test_threads(void) {
     end_folder();
 }
 
-TEST_MAIN(T(test_way), T(test_ends), T(test_turns), T(test_kill), T(test_file_limit), T(test_full_disk), T(test_key),
-    T(test_damage), T(test_no_memory), T(test_canaries), T(test_threads))
+TEST_MAIN(T(test_way), T(test_forget), T(test_ends), T(test_turns), T(test_kill), T(test_file_limit),
+    T(test_full_disk), T(test_key), T(test_damage), T(test_no_memory), T(test_canaries), T(test_threads))

@@ -218,17 +218,13 @@ static void test_flight(void) {
     CHECK(nigh_answers_board(a, &k, on_wake, &ud[3]) == NIGH_FLIGHT_FOLLOWER);
     CHECK(nigh_answers_board(a, &other, on_wake, NULL) == NIGH_FLIGHT_LEADER);  /* another user flies alone */
     CHECK(nigh_answers_board(a, &none, on_wake, NULL) == NIGH_FLIGHT_ALONE);
-    CHECK(nigh_answers_leave(a, &k, &ud[3]) && !nigh_answers_leave(a, &k, &ud[3]));
-    CHECK(!nigh_answers_leave(a, &k, &ud[0]));
     nigh_answers_land(a, &k, true);
-    CHECK(atomic_load(&woken) == 2 && atomic_load(&woken_ok) == 2 && !nigh_answers_leave(a, &k, &ud[1]));
+    CHECK(atomic_load(&woken) == 3 && atomic_load(&woken_ok) == 3);
     CHECK(nigh_answers_board(a, &k, on_wake, &ud[0]) == NIGH_FLIGHT_LEADER);
     CHECK(nigh_answers_board(a, &k, on_wake, &ud[1]) == NIGH_FLIGHT_FOLLOWER);
-    CHECK(nigh_answers_leave(a, &k, &ud[1]));
-    CHECK(nigh_answers_board(a, &k, on_wake, &ud[2]) == NIGH_FLIGHT_FOLLOWER);
     nigh_answers_land(a, &k, false);
     nigh_answers_land(a, &other, true);
-    CHECK(atomic_load(&woken) == 3 && atomic_load(&woken_ok) == 2);
+    CHECK(atomic_load(&woken) == 4 && atomic_load(&woken_ok) == 3);
     nigh_answers_close(a);
     CHECK(nigh_alloc_live_bytes() == 0);
 }
@@ -258,7 +254,6 @@ static void *ask(void *ud) {
             nigh_answers_land(shared, &k, true);
         } else if (role == NIGH_FLIGHT_FOLLOWER) {
             atomic_fetch_add(&flown, 1);
-            if (i % 3 && nigh_answers_leave(shared, &k, &w)) continue;
             while (!atomic_load(&w.state)) usleep(1);
         }
         if (i % 500 == 0) nigh_answers_expire(shared, now);

@@ -34,6 +34,22 @@ static nigh_policy *parse(const char *text) {
     return p;
 }
 
+static void test_ledger_retention(void) {
+#define KEEP(text) "{\"ledger\":" text "," HEAD_REST ZONES TARGETS FEATURE("")
+    nigh_policy *p = parse(POLICY);
+    if (!p) return;
+    CHECK(p->ledger_keep_s == NIGH_FOREVER);
+    nigh_policy_free(p);
+    if (!(p = parse(KEEP("{\"keep\":\"180d\"}")))) return;
+    CHECK(p->ledger_keep_s == 180 * 86400);
+    nigh_policy_free(p);
+    static const char *const bad[] = { KEEP("{}"), KEEP("{\"keep\":\"none\"}"), KEEP("{\"keep\":\"0\"}"),
+                                       KEEP("{\"keep\":180}"), KEEP("{\"keep\":\"180d\",\"days\":1}"),
+                                       KEEP("\"180d\"") };
+    for (size_t i = 0; i < NIGH_COUNT(bad); i++)
+        CHECK_MSG(nigh_policy_parse(&p, nigh_str_of(bad[i]), NULL) == NIGH_EINVAL && !p, "%s", bad[i]);
+}
+
 static void test_reads(void) {
     nigh_policy *p = parse(POLICY);
     if (!p) return;
@@ -303,5 +319,5 @@ static void test_second_targets(void) {
     nigh_policy_free(p);
 }
 
-TEST_MAIN(T(test_weights), T(test_second_targets), T(test_reads), T(test_refusals), T(test_new_refusals), T(test_times),
-          T(test_questions), T(test_new_flows), T(test_unknown_feature))
+TEST_MAIN(T(test_ledger_retention), T(test_weights), T(test_second_targets), T(test_reads), T(test_refusals),
+          T(test_new_refusals), T(test_times), T(test_questions), T(test_new_flows), T(test_unknown_feature))
