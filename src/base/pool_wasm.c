@@ -14,7 +14,8 @@
  * A worker that loses its core in the middle of a chunk holds the caller up, and threads that take turns on one core
  * are slower than one alone. So stretches of calls are timed. Where the caller waits for over a tenth of one, or its
  * calls take a quarter longer than the usual ones, and now and then in any case, as many calls are made without the
- * workers, and what was faster is kept for a while. The same numbers come out. */
+ * workers. Were they faster, as many are made with them once more, for the first stretch was looked at because it was
+ * slow: what was faster than the middle of both is kept for a while. The same numbers come out. */
 #include "base/pool.h"
 
 #if defined(__wasm_atomics__)
@@ -27,10 +28,12 @@ enum { POOL_THREADS_MAX = 64, CHUNKS_EACH = 24, NOTIFY_ALL = 0x7fffffff };
 #define SPIN_NS 50000u
 #define STRETCH_NS 40000000u                    /* of calls, before they are looked at */
 #define RETRY_NS 500000000u                     /* how long what was kept stays; twice as long each time, up to */
-#define RETRY_MAX_NS 4000000000ull
+#define RETRY_MAX_NS 8000000000ull
 
 typedef struct { _Alignas(64) atomic_uint_fast64_t left; } share;
 typedef struct { uint64_t calls, ns, waited_ns; } stretch;
+/* With the workers, or without them as was decided; to see whether that is faster; with them once more, to be sure. */
+typedef enum { TOGETHER, ALONE, TRY_ALONE, TRY_TOGETHER } mode;
 
 struct nigh_pool {
     size_t size;
@@ -43,8 +46,9 @@ struct nigh_pool {
     atomic_bool caller_sleeps, stop;
     /* the caller's own */
     nigh_pool_stats stats;
-    stretch now, before;
-    bool alone, trying, kept_alone;             /* without the workers; to see whether that is faster; it was */
+    stretch now, before, without;               /* this one; of a trial: with the workers, and alone */
+    mode mode;
+    bool was_alone;                             /* what the last trial decided */
     uint64_t since_ns, retry_ns;                /* time in calls since that was seen, and for how long it counts */
     uint64_t usual_ns;                          /* of one call with the workers */
     share shares[POOL_THREADS_MAX];
@@ -169,7 +173,7 @@ nigh_pool_stats nigh_pool_about(const nigh_pool *p) {
     nigh_pool_stats s = { .active = 1 };
     if (!p) return s;
     s = p->stats;
-    s.active = p->alone ? 1 : p->size;
+    s.active = p->mode == ALONE || p->mode == TRY_ALONE ? 1 : p->size;
     return s;
 }
 
@@ -211,16 +215,16 @@ static void run_together(nigh_pool *p) {
     p->stats.calls++;
 }
 
-/* As many calls as before are made without the workers: what is kept from now on? */
-static void decide(nigh_pool *p) {
-    bool alone = p->now.ns + p->now.ns / 16 < p->before.ns, same = alone == p->kept_alone;
-    p->retry_ns = same && p->retry_ns ? 2 * p->retry_ns : RETRY_NS;
-    if (p->retry_ns > RETRY_MAX_NS) p->retry_ns = RETRY_MAX_NS;
+/* The trial is over. */
+static void decide(nigh_pool *p, bool alone) {
+    uint64_t most_ns = alone ? RETRY_MAX_NS / 2 : RETRY_MAX_NS;
+    p->retry_ns = alone == p->was_alone && p->retry_ns ? 2 * p->retry_ns : RETRY_NS;
+    if (p->retry_ns > most_ns) p->retry_ns = most_ns;
     p->since_ns = 0;
     p->usual_ns = p->before.ns / p->before.calls;
     p->stats.lowered += alone;
-    p->alone = p->kept_alone = alone;
-    p->trying = false;
+    p->was_alone = alone;
+    p->mode = alone ? ALONE : TOGETHER;
 }
 
 /* A stretch with the workers is over: does it look as if they were no help? */
@@ -233,15 +237,21 @@ static bool doubtful(nigh_pool *p) {
 
 /* Looks at the calls since the last look: is it time to try without the workers, or with them again? */
 static void look_back(nigh_pool *p) {
-    if (p->trying ? p->now.calls < p->before.calls : p->now.ns < STRETCH_NS) return;
+    bool trial = p->mode == TRY_ALONE || p->mode == TRY_TOGETHER;
+    if (trial ? p->now.calls < p->before.calls : p->now.ns < STRETCH_NS) return;
     p->since_ns += p->now.ns;
-    if (p->trying) {
-        decide(p);
-    } else if (p->alone) {
-        p->alone = p->since_ns < p->retry_ns;
-    } else if (doubtful(p)) {
+    if (p->mode == TOGETHER && doubtful(p)) {
         p->before = p->now;
-        p->trying = p->alone = true;
+        p->mode = TRY_ALONE;
+    } else if (p->mode == ALONE && p->since_ns >= p->retry_ns) {
+        p->mode = TOGETHER;
+    } else if (p->mode == TRY_ALONE) {
+        p->without = p->now;
+        if (p->now.ns < p->before.ns) p->mode = TRY_TOGETHER;
+        else decide(p, false);
+    } else if (p->mode == TRY_TOGETHER) {
+        p->before.ns = (p->before.ns + p->now.ns) / 2;
+        decide(p, p->without.ns + p->without.ns / 16 < p->before.ns);
     }
     p->now = (stretch){ 0 };
 }
@@ -255,7 +265,7 @@ void nigh_pool_run(nigh_pool *p, nigh_pool_fn *fn, void *ud, size_t count, size_
     p->ud = ud;
     p->count = count;
     p->grain = nigh_max(grain, (count + CHUNKS_EACH * p->size - 1) / (CHUNKS_EACH * p->size));
-    if (p->alone) fn(ud, 0, 0, count);
+    if (p->mode == ALONE || p->mode == TRY_ALONE) fn(ud, 0, 0, count);
     else run_together(p);
     p->now.ns += nigh_os_now_ns() - begin_ns;
     p->now.calls++;
