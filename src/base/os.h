@@ -57,5 +57,9 @@ NIGH_CHECK nigh_status nigh_file_read(nigh_buf *out, const char *path, nigh_err 
 /* Whole or not at all: temp + fsync + rename + fsync of the folder. */
 NIGH_CHECK nigh_status nigh_file_write(const char *path, nigh_str bytes, nigh_err *err);
 bool nigh_file_exists(const char *path);
+/* For those who write a file piece by piece: all of the bytes, and the folder the path lies in, so that a name made or
+ * taken away there outlives a power cut. False: errno says why. */
+NIGH_CHECK bool nigh_file_write_all(int fd, nigh_str bytes);
+NIGH_CHECK bool nigh_file_sync_folder(const char *path);
 
 #endif

@@ -285,7 +285,7 @@ nigh_status nigh_file_read(nigh_buf *out, const char *path, nigh_err *err) {
     return status;
 }
 
-static bool write_all(int fd, nigh_str bytes) {
+bool nigh_file_write_all(int fd, nigh_str bytes) {
     while (bytes.len) {
         ssize_t n = write(fd, bytes.ptr, bytes.len);
         if (n < 0 && errno == EINTR) continue;
@@ -296,13 +296,14 @@ static bool write_all(int fd, nigh_str bytes) {
     return true;
 }
 
-static bool sync_folder_of(const char *path) {
+bool nigh_file_sync_folder(const char *path) {
     char folder[4096];
     size_t n = strlen(path);
     while (n && path[n - 1] != '/') n--;
-    if (n >= sizeof folder) return false;
-    memcpy(folder, n ? path : ".", n ? n : 1);
-    folder[n ? n : 1] = '\0';
+    if (nigh_format(folder, sizeof folder, "%.*s", n ? (int)n : 1, n ? path : ".") >= sizeof folder) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return false;
     bool ok = fsync(fd) == 0 || errno == EINVAL;
@@ -316,9 +317,9 @@ nigh_status nigh_file_write(const char *path, nigh_str bytes, nigh_err *err) {
         return nigh_fail(err, NIGH_ERANGE, 0, "the path is too long");
     int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0) return nigh_failf(err, NIGH_EIO, 0, "%s: cannot be created: %s", temp, strerror(errno));
-    bool ok = write_all(fd, bytes) && fsync(fd) == 0;
+    bool ok = nigh_file_write_all(fd, bytes) && fsync(fd) == 0;
     ok = close(fd) == 0 && ok;
-    ok = ok && rename(temp, path) == 0 && sync_folder_of(path);
+    ok = ok && rename(temp, path) == 0 && nigh_file_sync_folder(path);
     if (ok) return NIGH_OK;
     int why = errno;
     unlink(temp);

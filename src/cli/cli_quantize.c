@@ -64,15 +64,9 @@ static nigh_status fail_io(const job *j, nigh_err *err) {
 
 static nigh_status put(job *j, nigh_str bytes, nigh_err *err) {
     nigh_sha256_add(&j->hash, bytes);
-    while (bytes.len) {
-        ssize_t n = write(j->fd, bytes.ptr, bytes.len);
-        if (n < 0 && errno == EINTR && !nigh_cli_stopped()) continue;
-        if (nigh_cli_stopped()) return nigh_failf(err, NIGH_ECANCEL, 0, "stopped; %s was not written", j->path);
-        if (n <= 0) return fail_io(j, err);
-        bytes.ptr += n;
-        bytes.len -= (size_t)n;
-        j->written += (uint64_t)n;
-    }
+    if (nigh_cli_stopped()) return nigh_failf(err, NIGH_ECANCEL, 0, "stopped; %s was not written", j->path);
+    if (!nigh_file_write_all(j->fd, bytes)) return fail_io(j, err);
+    j->written += bytes.len;
     return NIGH_OK;
 }
 
@@ -164,18 +158,6 @@ static nigh_status put_head(job *j, nigh_err *err) {
 
 /* ---- the file ---- */
 
-static bool sync_folder_of(const char *path) {
-    char folder[4096];
-    size_t n = strlen(path);
-    while (n && path[n - 1] != '/') n--;
-    nigh_format(folder, sizeof folder, "%.*s", n ? (int)n : 1, n ? path : ".");
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return false;
-    bool ok = fsync(fd) == 0 || errno == EINVAL;
-    close(fd);
-    return ok;
-}
-
 static nigh_status write_file(job *j, nigh_err *err) {
     if (nigh_format(j->temp, sizeof j->temp, "%s.%d.tmp", j->path, (int)getpid()) >= sizeof j->temp)
         return nigh_fail(err, NIGH_ERANGE, 0, "the path is too long");
@@ -187,7 +169,7 @@ static nigh_status write_file(job *j, nigh_err *err) {
     if (close(j->fd) != 0 && status == NIGH_OK) status = fail_io(j, err);
     if (status == NIGH_OK && rename(j->temp, j->path) != 0) status = fail_io(j, err);
     if (status != NIGH_OK) unlink(j->temp);
-    else if (!sync_folder_of(j->path)) status = fail_io(j, err);
+    else if (!nigh_file_sync_folder(j->path)) status = fail_io(j, err);
     return status;
 }
 

@@ -61,29 +61,6 @@ nigh_status nigh_private_read(nigh_buf *out, const char *path, nigh_err *err) {
     return status;
 }
 
-static bool write_all(int fd, nigh_str bytes) {
-    while (bytes.len) {
-        ssize_t n = write(fd, bytes.ptr, bytes.len);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
-        bytes.ptr += n;
-        bytes.len -= (size_t)n;
-    }
-    return true;
-}
-
-static bool sync_folder(const char *path) {
-    char folder[PATH_BYTES];
-    size_t n = strlen(path);
-    while (n && path[n - 1] != '/') n--;
-    if (nigh_format(folder, sizeof folder, "%.*s", n ? (int)n : 1, n ? path : ".") >= sizeof folder) return false;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return false;
-    bool ok = fsync(fd) == 0 || errno == EINVAL;
-    close(fd);
-    return ok;
-}
-
 nigh_status nigh_private_write(const char *path, nigh_str bytes, nigh_err *err) {
     char temp[PATH_BYTES];
     uint32_t salt = 0;
@@ -93,10 +70,10 @@ nigh_status nigh_private_write(const char *path, nigh_str bytes, nigh_err *err) 
     nigh_private_folders(path);
     int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) return nigh_failf(err, NIGH_EIO, 0, "%s: cannot be made: %s", temp, strerror(errno));
-    bool ok = write_all(fd, bytes) && fsync(fd) == 0;
+    bool ok = nigh_file_write_all(fd, bytes) && fsync(fd) == 0;
     int why = errno;
     ok = close(fd) == 0 && ok;
-    if (ok && rename(temp, path) == 0 && sync_folder(path)) return NIGH_OK;
+    if (ok && rename(temp, path) == 0 && nigh_file_sync_folder(path)) return NIGH_OK;
     if (ok) why = errno;
     (void)unlink(temp);
     return nigh_failf(err, NIGH_EIO, 0, "%s: cannot be written: %s", path, strerror(why));
@@ -110,9 +87,9 @@ nigh_status nigh_private_destroy(const char *path, nigh_err *err) {
     bool ok = fstat(fd, &st) == 0;
     for (off_t left = ok ? st.st_size : 0; ok && left > 0; left -= (off_t)sizeof noise)
         ok = nigh_os_random(noise, sizeof noise)
-             && write_all(fd, (nigh_str){ (const char *)noise, nigh_min(sizeof noise, (size_t)left) });
+             && nigh_file_write_all(fd, (nigh_str){ (const char *)noise, nigh_min(sizeof noise, (size_t)left) });
     ok = ok && fsync(fd) == 0;
     close(fd);
-    if (unlink(path) == 0 && ok) return sync_folder(path) ? NIGH_OK : failed(path, "taken out of its folder", err);
+    if (unlink(path) == 0 && ok) return nigh_file_sync_folder(path) ? NIGH_OK : failed(path, "taken out of its folder", err);
     return nigh_failf(err, NIGH_EIO, 0, "%s: cannot be overwritten and removed: %s", path, strerror(errno));
 }

@@ -1,5 +1,9 @@
 /* test_base.c - strings, formatting, buffers, the reader and memory. */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/wait.h>
+
 #include "base/base.h"
 #include "base/os.h"
 #include "test.h"
@@ -88,6 +92,40 @@ static void test_files(void) {
     CHECK(nigh_file_open(&f, "/", &err) == NIGH_EINVAL);
 }
 
+static void test_file_pieces(void) {
+    char path[64], folder[5000];
+    int ends[2];
+    nigh_file f;
+    nigh_format(path, sizeof path, "/tmp/nigh-pieces-%d", (int)getpid());
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    CHECK(nigh_file_write_all(fd, NIGH_STR("one, ")) && nigh_file_write_all(fd, NIGH_STR(""))
+          && nigh_file_write_all(fd, NIGH_STR("two")));
+    close(fd);
+    CHECK(nigh_file_open(&f, path, NULL) == NIGH_OK && nigh_str_eq(f.bytes, NIGH_STR("one, two")));
+    CHECK(!nigh_file_write_all(f.fd, NIGH_STR("three")) && errno == EBADF);     /* it is open to read */
+    nigh_file_close(&f);
+    CHECK(nigh_file_sync_folder(path) && nigh_file_sync_folder("a-name-alone") && nigh_file_sync_folder("/"));
+    CHECK(!nigh_file_sync_folder("/no-such-folder/x") && errno == ENOENT);
+    memset(folder, 'x', sizeof folder - 1);
+    folder[sizeof folder - 1] = '\0';
+    folder[sizeof folder - 2] = '/';
+    CHECK(!nigh_file_sync_folder(folder) && errno == ENAMETOOLONG);
+    /* A pipe that is full until somebody reads takes it in several writes. */
+    enum { BIG = 1 << 20 };
+    static char big[BIG], back[BIG];
+    CHECK(pipe(ends) == 0);
+    memset(big, 'y', BIG);
+    pid_t child = fork();
+    if (child == 0) _exit(nigh_file_write_all(ends[1], (nigh_str){ big, BIG }) ? 0 : 1);
+    size_t got = 0;
+    close(ends[1]);
+    for (ssize_t n; (n = read(ends[0], back + got, BIG - got)) > 0;) got += (size_t)n;
+    int state = 1;
+    CHECK(waitpid(child, &state, 0) == child && state == 0 && got == BIG && memcmp(big, back, BIG) == 0);
+    close(ends[0]);
+    unlink(path);
+}
+
 /* A file that loses its end while it is mapped reads as zeros there, and says so. */
 static void test_file_cut_while_mapped(void) {
     char path[64];
@@ -109,4 +147,4 @@ static void test_file_cut_while_mapped(void) {
 }
 
 TEST_MAIN(T(test_str), T(test_numbers), T(test_format), T(test_buf), T(test_reader), T(test_memory),
-          T(test_files), T(test_file_cut_while_mapped))
+          T(test_files), T(test_file_pieces), T(test_file_cut_while_mapped))
