@@ -76,6 +76,12 @@ bool nigh_str_to_i64(nigh_str s, int64_t *out);
 bool nigh_str_to_f64(nigh_str s, double *out);            /* JSON-shaped number, the whole string */
 uint64_t nigh_str_hash(nigh_str s, uint64_t seed);        /* for tables in memory, not for files */
 
+/* ---- hexadecimal (hex.c) ---- */
+void nigh_hex_write(char *out, const uint8_t *bytes, size_t count);  /* 2 * count lower-case digits, a terminator */
+int nigh_hex_digit(char c);                               /* its value, of either case; -1: it is none */
+/* False unless the text is exactly 2 * count lower-case digits; out is undefined then. What we write has one form. */
+bool nigh_hex_read(nigh_str text, uint8_t *out, size_t count);
+
 /* ---- memory (memory.c): the only place that asks the system for heap memory ---- */
 /* Zeroed, 64-byte aligned. NULL when it does not fit or when a fault is injected. bytes 0 gives NULL. */
 void *nigh_alloc(size_t size, size_t count);

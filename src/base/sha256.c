@@ -106,9 +106,7 @@ void nigh_sha256_end(nigh_sha256 *s, uint8_t digest[32]) {
 }
 
 void nigh_sha256_hex(const uint8_t digest[32], char out[65]) {
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < 64; i++) out[i] = digits[digest[i / 2] >> (i % 2 ? 0 : 4) & 15];
-    out[64] = '\0';
+    nigh_hex_write(out, digest, 32);
 }
 
 void nigh_sha256_of(nigh_str bytes, char out[65]) {

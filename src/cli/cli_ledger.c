@@ -87,10 +87,6 @@ nigh_status nigh_cli_public_key(const char *hex, uint8_t out[32], bool *there, n
     return NIGH_OK;
 }
 
-void nigh_cli_hex(const uint8_t *bytes, size_t count, char *out) {
-    for (size_t i = 0; i < count; i++) nigh_format(out + 2 * i, 3, "%02x", bytes[i]);
-}
-
 const char *nigh_cli_time(char buf[64], uint64_t unix_ms) {
     time_t at = (time_t)(unix_ms / 1000);
     struct tm local;

@@ -1,5 +1,5 @@
 /* cli_ledger.h - what `where`, `ledger`, `verify` and `policy` share: where the ledger lies, times for people and from
- * people, keys in hex. */
+ * people, public keys. */
 #ifndef NIGH_CLI_LEDGER_H
 #define NIGH_CLI_LEDGER_H
 
@@ -17,6 +17,5 @@ const char *nigh_cli_time(char buf[64], uint64_t unix_ms);
 /* "2026-11-21", "2026-11-21 18:40", "2026-11-21T18:40:03Z", "today", "yesterday", or an age: "90m", "24h", "7d".
  * Without a Z it is this machine's time. Fails: EINVAL naming the option. */
 NIGH_CHECK nigh_status nigh_cli_read_time(const char *option, const char *text, uint64_t *unix_ms, nigh_err *err);
-void nigh_cli_hex(const uint8_t *bytes, size_t count, char *out);   /* 2 * count digits and a terminator */
 
 #endif

@@ -62,7 +62,7 @@ static nigh_status run_key(const char *path, nigh_err *err) {
     bool there = nigh_file_exists(path);
     char hex[65];
     NIGH_TRY(open_key(path, true, &s, err));
-    nigh_cli_hex(s.public_key, 32, hex);
+    nigh_hex_write(hex, s.public_key, 32);
     if (!there) fprintf(stderr, "made %s; whoever has it can sign policies. Its public key:\n", path);
     printf("%s\n", hex);
     return NIGH_OK;

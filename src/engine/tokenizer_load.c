@@ -143,18 +143,11 @@ static nigh_status load_scores(loader *l) {
 
 /* ---- tokens ---- */
 
-static bool hex_digit(char c, unsigned *v) {
-    if (c >= '0' && c <= '9') *v = *v * 16 + (unsigned)(c - '0');
-    else if (c >= 'A' && c <= 'F') *v = *v * 16 + (unsigned)(c - 'A' + 10);
-    else if (c >= 'a' && c <= 'f') *v = *v * 16 + (unsigned)(c - 'a' + 10);
-    else return false;
-    return true;
-}
-
 static bool is_byte_text(nigh_str s, unsigned *byte) {
-    *byte = 0;
-    return s.len == 6 && !memcmp(s.ptr, "<0x", 3) && hex_digit(s.ptr[3], byte) && hex_digit(s.ptr[4], byte)
-           && s.ptr[5] == '>';
+    if (s.len != 6 || memcmp(s.ptr, "<0x", 3) || s.ptr[5] != '>') return false;
+    int high = nigh_hex_digit(s.ptr[3]), low = nigh_hex_digit(s.ptr[4]);
+    *byte = (unsigned)(high * 16 + low);
+    return high >= 0 && low >= 0;
 }
 
 /* GPT-2's alphabet: printable bytes stand for themselves, the others for U+0100, U+0101, ... in order. */

@@ -115,7 +115,7 @@ static bool is_other_port(uint32_t port) {
 }
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_hex(char c) { return is_digit(c) || ((c | 32) >= 'a' && (c | 32) <= 'f'); }
+static bool is_hex(char c) { return nigh_hex_digit(c) >= 0; }
 
 /* The letters that may stand in an address at all (RFC 3986), with % only before two hex digits. */
 static bool letters_are_plain(nigh_str t) {

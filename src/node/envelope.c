@@ -26,22 +26,9 @@ enum { STATE_BYTES_MAX = 1 << 20, STATE_POLICIES_MAX = 1000, NAME_MAX_BYTES = 40
 
 /* ---- bytes and keys ---- */
 
-static int digit_of(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+bool nigh_trusted_key_parse(nigh_str text, nigh_trusted_key *out) {
+    return nigh_hex_read(text, out->key, sizeof out->key);
 }
-
-static bool unhex(nigh_str text, uint8_t *out, size_t count) {
-    if (text.len != 2 * count) return false;
-    for (size_t i = 0; i < count; i++) {
-        int high = digit_of(text.ptr[2 * i]), low = digit_of(text.ptr[2 * i + 1]);
-        if (high < 0 || low < 0) return false;
-        out[i] = (uint8_t)(high * 16 + low);
-    }
-    return true;
-}
-
-bool nigh_trusted_key_parse(nigh_str text, nigh_trusted_key *out) { return unhex(text, out->key, sizeof out->key); }
 
 static bool is_id(nigh_str id) {
     if (id.len == 0 || id.len > NIGH_ENVELOPE_ID_MAX) return false;
@@ -75,9 +62,9 @@ static nigh_status write_envelope(nigh_buf *out, nigh_str policy, nigh_str id, c
     NIGH_TRY(nigh_buf_addf(out, "{\"format\":\"nigh-policy\",\"version\":1,\"id\":\"%.*s\",\"policy\":", (int)id.len,
                            id.ptr));
     NIGH_TRY(nigh_json_add_string(out, policy));
-    sodium_bin2hex(hex, sizeof hex, s->public_key, sizeof s->public_key);
+    nigh_hex_write(hex, s->public_key, sizeof s->public_key);
     NIGH_TRY(nigh_buf_addf(out, ",\"key\":\"%s\"", hex));
-    sodium_bin2hex(hex, sizeof hex, signature, sizeof signature);
+    nigh_hex_write(hex, signature, sizeof signature);
     return nigh_buf_addf(out, ",\"signature\":\"%s\"}\n", hex);
 }
 
@@ -143,13 +130,13 @@ static nigh_status open_envelope(loading *l, const nigh_json *root) {
         return nigh_failf(l->err, NIGH_EINVAL, 0, "%s: a signed policy of a version that is not known here",
                           l->o->path);
     l->policy = member(root, "policy");
-    if (!is_id(id) || !l->policy.len || !unhex(member(root, "key"), key, sizeof key)
-        || !unhex(member(root, "signature"), signature, sizeof signature))
+    if (!is_id(id) || !l->policy.len || !nigh_hex_read(member(root, "key"), key, sizeof key)
+        || !nigh_hex_read(member(root, "signature"), signature, sizeof signature))
         return nigh_failf(l->err, NIGH_EINVAL, 0, "%s: a signed policy needs id, policy, key and signature",
                           l->o->path);
     l->facts.is_signed = true;
     nigh_format(l->facts.id, sizeof l->facts.id, "%.*s", (int)id.len, id.ptr);
-    sodium_bin2hex(l->facts.key, sizeof l->facts.key, key, sizeof key);
+    nigh_hex_write(l->facts.key, key, sizeof key);
     return check_signature(l, id, key, signature);
 }
 

@@ -43,12 +43,6 @@ static bool is_field_value(nigh_str s) {
     return true;
 }
 
-static int hex_digit(char c) {
-    if (is_digit(c)) return c - '0';
-    c = lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* ---- the target ---- */
 
 static bool has_dot_segment(const char *path) {
@@ -68,8 +62,8 @@ static nigh_verdict decode_path(nigh_str path, nigh_facts *f) {
     for (size_t i = 0; i < path.len; i++) {
         unsigned char c = (unsigned char)path.ptr[i];
         if (c == '%') {
-            int hi = i + 2 < path.len ? hex_digit(path.ptr[i + 1]) : -1, lo = i + 2 < path.len
-                ? hex_digit(path.ptr[i + 2]) : -1;
+            int hi = i + 2 < path.len ? nigh_hex_digit(path.ptr[i + 1]) : -1;
+            int lo = hi >= 0 ? nigh_hex_digit(path.ptr[i + 2]) : -1;
             if (hi >= 0 && lo >= 0) { c = (unsigned char)(hi * 16 + lo); i += 2; }
             else return refuse(400, false, "malformed_target", "the target holds a broken percent code");
         } else if (c >= 0x7f || strchr("\"#<>\\^`{|}", c)) {
@@ -222,7 +216,7 @@ static bool normal_host(nigh_str host, uint16_t port, char *out, size_t cap) {
     if (!name_end || name_end + 8 > cap) return false;
     for (size_t i = 0; i < name_end; i++) {
         char c = lower(host.ptr[i]);
-        bool ok = bracket ? (hex_digit(c) >= 0 || c == ':' || c == '.'
+        bool ok = bracket ? (nigh_hex_digit(c) >= 0 || c == ':' || c == '.'
             || ((i == 0 || i == close) && (c == '[' || c == ']'))) : (is_alnum(c) || c == '-' || c == '.' || c == '_');
         if (!ok) return false;
         out[n++] = c;

@@ -155,19 +155,10 @@ nigh_status nigh_keys_create(const char *path, const nigh_rights *rights, char o
     return status;
 }
 
-static int hex_digit(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool read_line(nigh_keys *k, nigh_str line) {
     nigh_str prefix = NIGH_STR("sha256:");
     if (!nigh_str_starts(line, prefix) || line.len < prefix.len + 64) return false;
-    for (size_t i = 0; i < 32; i++) {
-        int hi = hex_digit(line.ptr[prefix.len + 2 * i]), lo = hex_digit(line.ptr[prefix.len + 2 * i + 1]);
-        if (hi < 0 || lo < 0) return false;
-        k->hash[k->count][i] = (uint8_t)(hi * 16 + lo);
-    }
+    if (!nigh_hex_read(nigh_str_slice(line, prefix.len, prefix.len + 64), k->hash[k->count], 32)) return false;
     if (!read_rights(&k->rights[k->count], nigh_str_slice(line, prefix.len + 64, line.len))) return false;
     k->rights[k->count].key_idx = k->count;
     k->count++;

@@ -78,7 +78,7 @@ static const char schema[] =
 static nigh_status make_tables(nigh_ledger *l, nigh_err *err) {
     char text[256], hex[2 * NIGH_LEDGER_ID_BYTES + 1];
     if (!nigh_os_random(l->id, sizeof l->id)) return nigh_fail(err, NIGH_EIO, 0, "the system gives no random numbers");
-    nigh_hex(l->id, sizeof l->id, hex);
+    nigh_hex_write(hex, l->id, sizeof l->id);
     nigh_format(text, sizeof text, "INSERT INTO ledger VALUES(%d, x'%s'); PRAGMA application_id=%d; COMMIT", FORMAT,
                 hex, APPLICATION_ID);
     nigh_status status = nigh_ledger_exec(l, l->db, schema, err);

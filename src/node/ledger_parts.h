@@ -72,8 +72,6 @@ size_t nigh_ledger_head_text(char out[NIGH_LEDGER_SIGNED_MAX], const uint8_t id[
                              const nigh_hash *chain, uint64_t at_ms);
 size_t nigh_ledger_expiry_text(char out[NIGH_LEDGER_SIGNED_MAX], const uint8_t id[NIGH_LEDGER_ID_BYTES], uint64_t n,
                                const nigh_hash *chain, uint64_t at_ms, uint64_t before_ms);
-void nigh_hex(const uint8_t *bytes, size_t count, char *out);               /* 2 * count digits and a terminator */
-bool nigh_unhex(nigh_str text, uint8_t *out, size_t count);                 /* exactly 2 * count lower-case digits */
 
 /* ---- ledger.c ---- */
 NIGH_CHECK nigh_status nigh_ledger_sql_failed(const nigh_ledger *l, sqlite3 *db, nigh_err *err);

@@ -86,7 +86,7 @@ static nigh_status add_between(nigh_ledger *l, uint64_t n, uint64_t head, nigh_b
     sqlite3_bind_int64(s, 2, (int64_t)head);
     for (uint64_t i = n; status == NIGH_OK && sqlite3_step(s) == SQLITE_ROW; i++) {
         nigh_hash h = nigh_ledger_hash(nigh_column(s, 0));
-        nigh_hex(h.b, sizeof h.b, hex);
+        nigh_hex_write(hex, h.b, sizeof h.b);
         status = nigh_buf_addf(out, "%s\"%s\"", i > n ? "," : "", hex);
     }
     sqlite3_finalize(s);
@@ -108,9 +108,9 @@ static nigh_status add_head(nigh_ledger *l, uint64_t n, nigh_buf *out, nigh_err 
                                           (unsigned long long)n);
     if (status == NIGH_OK) {
         uint64_t head = (uint64_t)sqlite3_column_int64(s, 0);
-        nigh_hex((const uint8_t *)nigh_column(s, 2).ptr, 32, chain);
-        nigh_hex((const uint8_t *)nigh_column(s, 3).ptr, 32, key);
-        nigh_hex((const uint8_t *)nigh_column(s, 4).ptr, crypto_sign_BYTES, signature);
+        nigh_hex_write(chain, (const uint8_t *)nigh_column(s, 2).ptr, 32);
+        nigh_hex_write(key, (const uint8_t *)nigh_column(s, 3).ptr, 32);
+        nigh_hex_write(signature, (const uint8_t *)nigh_column(s, 4).ptr, crypto_sign_BYTES);
         status = add_between(l, n, head, out, err);
         if (status == NIGH_OK)
             status = nigh_buf_addf(out, "],\"head\":{\"n\":%llu,\"at_ms\":%llu,\"chain\":\"%s\",\"key\":\"%s\","
@@ -127,14 +127,14 @@ static nigh_status make_receipt(nigh_ledger *l, const void *what, nigh_buf *out,
     nigh_hash before;
     NIGH_TRY(find_record(l, *(const nigh_str *)what, &s, err));
     uint64_t n = (uint64_t)sqlite3_column_int64(s, 0);
-    nigh_hex(l->id, sizeof l->id, id);
+    nigh_hex_write(id, l->id, sizeof l->id);
     nigh_status status = nigh_buf_addf(out, "{\"format\":\"nigh-receipt\",\"version\":1,\"ledger\":\"%s\",\"n\":%llu,"
                                        "\"record\":", id, (unsigned long long)n);
     if (status == NIGH_OK) status = nigh_buf_add(out, nigh_column(s, 1));
     sqlite3_finalize(s);
     if (status == NIGH_OK) status = chain_before(l, n, &before, err);
     if (status != NIGH_OK) return status;
-    nigh_hex(before.b, sizeof before.b, hex);
+    nigh_hex_write(hex, before.b, sizeof before.b);
     NIGH_TRY(nigh_buf_addf(out, ",\"before\":\"%s\",\"between\":[", hex));
     return add_head(l, n, out, err);
 }

@@ -187,7 +187,7 @@ int64_t nigh_ledger_key(nigh_str id) {
 
 nigh_hash nigh_ledger_first(const uint8_t id[NIGH_LEDGER_ID_BYTES]) {
     char text[64], hex[2 * NIGH_LEDGER_ID_BYTES + 1];
-    nigh_hex(id, NIGH_LEDGER_ID_BYTES, hex);
+    nigh_hex_write(hex, id, NIGH_LEDGER_ID_BYTES);
     size_t n = nigh_format(text, sizeof text, "nigh-ledger 1\n%s\n", hex);
     return nigh_ledger_hash((nigh_str){ text, n });
 }
@@ -203,8 +203,8 @@ nigh_hash nigh_ledger_next(const nigh_hash *chain, uint64_t n, const nigh_hash *
 size_t nigh_ledger_head_text(char out[NIGH_LEDGER_SIGNED_MAX], const uint8_t id[NIGH_LEDGER_ID_BYTES], uint64_t n,
                              const nigh_hash *chain, uint64_t at_ms) {
     char id_hex[2 * NIGH_LEDGER_ID_BYTES + 1], hex[65];
-    nigh_hex(id, NIGH_LEDGER_ID_BYTES, id_hex);
-    nigh_hex(chain->b, 32, hex);
+    nigh_hex_write(id_hex, id, NIGH_LEDGER_ID_BYTES);
+    nigh_hex_write(hex, chain->b, 32);
     return nigh_format(out, NIGH_LEDGER_SIGNED_MAX, "nigh-ledger-head 1\n%s\n%llu\n%s\n%llu\n", id_hex,
                        (unsigned long long)n, hex, (unsigned long long)at_ms);
 }
@@ -212,32 +212,8 @@ size_t nigh_ledger_head_text(char out[NIGH_LEDGER_SIGNED_MAX], const uint8_t id[
 size_t nigh_ledger_expiry_text(char out[NIGH_LEDGER_SIGNED_MAX], const uint8_t id[NIGH_LEDGER_ID_BYTES], uint64_t n,
                                const nigh_hash *chain, uint64_t at_ms, uint64_t before_ms) {
     char id_hex[2 * NIGH_LEDGER_ID_BYTES + 1], hex[65];
-    nigh_hex(id, NIGH_LEDGER_ID_BYTES, id_hex);
-    nigh_hex(chain->b, 32, hex);
+    nigh_hex_write(id_hex, id, NIGH_LEDGER_ID_BYTES);
+    nigh_hex_write(hex, chain->b, 32);
     return nigh_format(out, NIGH_LEDGER_SIGNED_MAX, "nigh-ledger-expiry 1\n%s\n%llu\n%s\n%llu\n%llu\n", id_hex,
                        (unsigned long long)n, hex, (unsigned long long)at_ms, (unsigned long long)before_ms);
-}
-
-void nigh_hex(const uint8_t *bytes, size_t count, char *out) {
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < count; i++) {
-        out[2 * i] = digits[bytes[i] >> 4];
-        out[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    out[2 * count] = '\0';
-}
-
-static int digit_of(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-bool nigh_unhex(nigh_str text, uint8_t *out, size_t count) {
-    if (text.len != 2 * count) return false;
-    for (size_t i = 0; i < count; i++) {
-        int high = digit_of(text.ptr[2 * i]), low = digit_of(text.ptr[2 * i + 1]);
-        if (high < 0 || low < 0) return false;
-        out[i] = (uint8_t)(high * 16 + low);
-    }
-    return true;
 }

@@ -121,8 +121,8 @@ static nigh_status check_head(walk *w) {
         return nigh_failf(w->err, NIGH_EAUTH, w->n, "record %llu: signed with another key than the one that was named",
                           (unsigned long long)w->n);
     }
-    nigh_hex((const uint8_t *)key.ptr, 32, w->out->key);
-    nigh_hex(w->chain.b, 32, w->out->chain);
+    nigh_hex_write(w->out->key, (const uint8_t *)key.ptr, 32);
+    nigh_hex_write(w->out->chain, w->chain.b, 32);
     w->out->heads++;
     return next_head(w);
 }
@@ -214,7 +214,7 @@ static nigh_status walk_all(walk *w) {
 nigh_status nigh_ledger_verify(nigh_ledger *l, const uint8_t *public_key, nigh_ledger_proof *out, nigh_err *err) {
     *out = (nigh_ledger_proof){ .records = 0 };
     walk w = { .l = l, .public_key = public_key, .out = out, .err = err };
-    nigh_hex(l->id, sizeof l->id, out->ledger);
+    nigh_hex_write(out->ledger, l->id, sizeof l->id);
     if (l->signer) NIGH_TRY(nigh_ledger_flush(l, err));
     pthread_mutex_lock(&l->read_lock);
     nigh_status status = nigh_ledger_exec(l, l->reader, "BEGIN", err);
@@ -229,7 +229,7 @@ nigh_status nigh_ledger_verify(nigh_ledger *l, const uint8_t *public_key, nigh_l
 /* ---- receipts ---- */
 
 static bool read_hash(const nigh_json *v, nigh_hash *out) {
-    return v && v->type == NIGH_JSON_STRING && nigh_unhex(v->text, out->b, sizeof out->b);
+    return v && v->type == NIGH_JSON_STRING && nigh_hex_read(v->text, out->b, sizeof out->b);
 }
 
 static bool read_count(const nigh_json *object, const char *key, uint64_t *out) {
@@ -271,7 +271,7 @@ static nigh_status read_receipt(const nigh_json *receipt, nigh_receipt_proof *p,
         return nigh_fail(err, NIGH_EINVAL, 0, "this is not a signed receipt (format nigh-receipt)");
     if (number_of(receipt, "version") != 1)
         return nigh_fail(err, NIGH_EINVAL, 0, "the receipt has a version that is not known here");
-    if (!nigh_unhex(ledger, id, NIGH_LEDGER_ID_BYTES) || !nigh_unhex(key, bytes, 32)
+    if (!nigh_hex_read(ledger, id, NIGH_LEDGER_ID_BYTES) || !nigh_hex_read(key, bytes, 32)
         || !read_count(receipt, "n", &p->n) || !read_count(head, "n", &p->head_n)
         || !read_count(head, "at_ms", &p->head_at_ms) || p->n == 0)
         return nigh_fail(err, NIGH_EINVAL, 0, "the receipt lacks a number, a name or a key");
@@ -291,8 +291,8 @@ nigh_status nigh_ledger_check_receipt(const nigh_json *receipt, const uint8_t *p
     NIGH_TRY(read_receipt(receipt, out, id, err));
     NIGH_TRY(compute_chain(receipt, out, &chain, err));
     if (!read_hash(nigh_json_get(head, NIGH_STR("chain")), &stated)
-        || !nigh_unhex(text_of(head, "signature"), signature, sizeof signature)
-        || !nigh_unhex(text_of(head, "key"), key, sizeof key))
+        || !nigh_hex_read(text_of(head, "signature"), signature, sizeof signature)
+        || !nigh_hex_read(text_of(head, "key"), key, sizeof key))
         return nigh_fail(err, NIGH_EINVAL, 0, "the receipt has no signature");
     if (!nigh_hash_eq(&chain, &stated))
         return nigh_failf(err, NIGH_EDATA, out->n, "the record was changed: with it the chain does not come to what "

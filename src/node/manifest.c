@@ -54,10 +54,6 @@ void nigh_signer_open(nigh_signer *s, const char *path) {
     sodium_memzero(seed, sizeof seed);
 }
 
-static void hex_of(const uint8_t *bytes, size_t count, char *out) {
-    for (size_t i = 0; i < count; i++) nigh_format(out + 2 * i, 3, "%02x", bytes[i]);
-}
-
 /* ---- hashes ---- */
 
 typedef struct { nigh_str file; char *whole, (*chunks)[65]; } hashing;
@@ -82,8 +78,8 @@ static nigh_status add_signature(nigh_buf *out, const nigh_signer *s, nigh_str t
     char key[65], hex[2 * crypto_sign_BYTES + 1];
     if (!s->there) return NIGH_OK;
     crypto_sign_detached(signature, NULL, (const uint8_t *)text.ptr, text.len, s->secret);
-    hex_of(s->public_key, sizeof s->public_key, key);
-    hex_of(signature, sizeof signature, hex);
+    nigh_hex_write(key, s->public_key, sizeof s->public_key);
+    nigh_hex_write(hex, signature, sizeof signature);
     return nigh_buf_addf(out, ",\"key\":\"%s\",\"signature\":\"%s\"", key, hex);
 }
 

@@ -362,8 +362,8 @@ static nigh_status insert(nigh_outbox *q, const nigh_queued *e, const uint8_t *k
 static void make_id(char id[32]) {
     uint8_t random[12];
     randombytes_buf(random, sizeof random);
-    size_t n = nigh_format(id, 32, "q-");
-    for (size_t i = 0; i < sizeof random; i++) n += nigh_format(id + n, 32 - n, "%02x", random[i]);
+    memcpy(id, "q-", 2);
+    nigh_hex_write(id + 2, random, sizeof random);
 }
 
 nigh_status nigh_outbox_put(nigh_outbox *q, nigh_queued *e, nigh_str client_key, nigh_err *err) {

@@ -127,12 +127,6 @@ static bool has_ledger(const nigh_place *p, nigh_exchange *x) {
     return false;
 }
 
-static int hex_digit(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    c |= 32;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The value of a name in a query, decoded into out; false when it is absent. */
 static bool query_value(nigh_str query, nigh_str name, char *out, size_t cap) {
     for (size_t at = 0; at < query.len;) {
@@ -142,8 +136,8 @@ static bool query_value(nigh_str query, nigh_str name, char *out, size_t cap) {
         if (part.len <= name.len || part.ptr[name.len] != '=' || !nigh_str_starts(part, name)) continue;
         for (size_t i = name.len + 1; i < part.len && n + 1 < cap; i++) {
             char c = part.ptr[i] == '+' ? ' ' : part.ptr[i];
-            int hi = c == '%' && i + 2 < part.len ? hex_digit(part.ptr[i + 1]) : -1;
-            int lo = hi >= 0 ? hex_digit(part.ptr[i + 2]) : -1;
+            int hi = c == '%' && i + 2 < part.len ? nigh_hex_digit(part.ptr[i + 1]) : -1;
+            int lo = hi >= 0 ? nigh_hex_digit(part.ptr[i + 2]) : -1;
             if (lo >= 0) { c = (char)(hi * 16 + lo); i += 2; }
             out[n++] = c;
         }

@@ -36,6 +36,25 @@ static void test_numbers(void) {
           && !nigh_str_to_f64(NIGH_STR("nan"), &d));
 }
 
+static void test_hex(void) {
+    uint8_t all[256], back[256];
+    char text[2 * 256 + 1];
+    for (size_t i = 0; i < 256; i++) all[i] = (uint8_t)i;
+    nigh_hex_write(text, all, sizeof all);
+    CHECK(strncmp(text, "000102", 6) == 0 && strcmp(text + 508, "feff") == 0);
+    CHECK(nigh_hex_read(nigh_str_of(text), back, sizeof back) && memcmp(all, back, sizeof all) == 0);
+    CHECK(nigh_hex_read(NIGH_STR(""), back, 0));
+    const nigh_str refused[] = { NIGH_STR(""), NIGH_STR("0"), NIGH_STR("00"), NIGH_STR("000"), NIGH_STR("00000"),
+                                 NIGH_STR("0g00"), NIGH_STR("g000"), NIGH_STR("00A0"), NIGH_STR("000F"),
+                                 NIGH_STR("0x00"), NIGH_STR("00 0"), NIGH_STR("\0" "000") };
+    for (size_t i = 0; i < NIGH_COUNT(refused); i++) CHECK_MSG(!nigh_hex_read(refused[i], back, 2), "case %zu", i);
+    for (int c = 0; c < 256; c++) {
+        const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c) : NULL;
+        int want = at ? (int)(at - digits) : c >= 'A' && c <= 'F' ? 10 + c - 'A' : -1;
+        CHECK_MSG(nigh_hex_digit((char)c) == want, "letter %d", c);
+    }
+}
+
 static void test_format(void) {
     char text[64];
     CHECK(nigh_format(text, sizeof text, "%s|%5d|%-4u|%04x|%zu", "a", -7, 3u, 0xbeu, (size_t)9) == 19);
@@ -146,5 +165,5 @@ static void test_file_cut_while_mapped(void) {
     unlink(path);
 }
 
-TEST_MAIN(T(test_str), T(test_numbers), T(test_format), T(test_buf), T(test_reader), T(test_memory),
+TEST_MAIN(T(test_str), T(test_numbers), T(test_hex), T(test_format), T(test_buf), T(test_reader), T(test_memory),
           T(test_files), T(test_file_pieces), T(test_file_cut_while_mapped))

@@ -220,13 +220,13 @@ static void documented_example_holds(void) {
     nigh_str text = nigh_str_slice(nigh_buf_str(&page), at + 8, to);
     CHECK(at != SIZE_MAX && nigh_json_parse(&doc, text, &err) == NIGH_OK);
     CHECK_MSG(nigh_ledger_check_receipt(doc.root, public_key, &proof, &err) == NIGH_OK, "%s", err.text);
-    CHECK(proof.n == 1 && proof.head_n == 2 && nigh_unhex(nigh_str_of(proof.ledger), id, sizeof id));
+    CHECK(proof.n == 1 && proof.head_n == 2 && nigh_hex_read(nigh_str_of(proof.ledger), id, sizeof id));
     CHECK(nigh_json_add_value(&body, nigh_json_get(doc.root, NIGH_STR("record"))) == NIGH_OK && body.len == 671);
     nigh_hash chain = nigh_ledger_first(id), hash = nigh_ledger_hash(nigh_buf_str(&body));
-    nigh_hex(chain.b, 32, first);
-    nigh_hex(hash.b, 32, record);
+    nigh_hex_write(first, chain.b, 32);
+    nigh_hex_write(record, hash.b, 32);
     chain = nigh_ledger_next(&chain, 1, &hash);
-    nigh_hex(chain.b, 32, next);
+    nigh_hex_write(next, chain.b, 32);
     CHECK(nigh_str_find(nigh_buf_str(&page), nigh_str_of(first), to) != SIZE_MAX);
     CHECK(nigh_str_find(nigh_buf_str(&page), nigh_str_of(record), to) != SIZE_MAX);
     CHECK(nigh_str_find(nigh_buf_str(&page), nigh_str_of(next), to) != SIZE_MAX);

@@ -32,13 +32,6 @@ static void test_ranges(void) {
     }
 }
 
-static void from_hex(nigh_str hex, uint8_t *out) {
-    for (size_t i = 0; i + 1 < hex.len; i += 2) {
-        char digits[3] = { hex.ptr[i], hex.ptr[i + 1], 0 };
-        out[i / 2] = (uint8_t)strtoul(digits, NULL, 16);
-    }
-}
-
 /* Writes the signed text anew from the JSON, and verifies it. */
 static bool signature_is_good(const nigh_json *m) {
     char text[1024];
@@ -50,9 +43,9 @@ static bool signature_is_good(const nigh_json *m) {
         (long long)nigh_json_get(m, NIGH_STR("chunk_bytes"))->integer, (int)sha.len, sha.ptr);
     for (; c; c = c->next)
         n += snprintf(text + n, sizeof text - (size_t)n, "%.*s\n", (int)c->text.len, c->text.ptr);
-    from_hex(nigh_json_get(m, NIGH_STR("key"))->text, key);
-    from_hex(nigh_json_get(m, NIGH_STR("signature"))->text, signature);
-    return crypto_sign_verify_detached(signature, (const uint8_t *)text, (size_t)n, key) == 0;
+    return nigh_hex_read(nigh_json_get(m, NIGH_STR("key"))->text, key, sizeof key)
+        && nigh_hex_read(nigh_json_get(m, NIGH_STR("signature"))->text, signature, sizeof signature)
+        && crypto_sign_verify_detached(signature, (const uint8_t *)text, (size_t)n, key) == 0;
 }
 
 static void test_manifest(void) {
