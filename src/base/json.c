@@ -308,6 +308,31 @@ const nigh_json *nigh_json_get(const nigh_json *object, nigh_str key) {
     return NULL;
 }
 
+nigh_str nigh_json_text(const nigh_json *object, const char *key) {
+    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
+    return nigh_json_is(v, NIGH_JSON_STRING) ? v->text : NIGH_STR("");
+}
+
+bool nigh_json_says(const nigh_json *object, const char *key, const char *text) {
+    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
+    return nigh_json_is(v, NIGH_JSON_STRING) && nigh_str_eq(v->text, nigh_str_of(text));
+}
+
+int64_t nigh_json_int(const nigh_json *object, const char *key, int64_t otherwise) {
+    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
+    return v && v->is_int ? v->integer : otherwise;
+}
+
+uint64_t nigh_json_count(const nigh_json *object, const char *key) {
+    int64_t n = nigh_json_int(object, key, 0);
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+bool nigh_json_true(const nigh_json *object, const char *key) {
+    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
+    return nigh_json_is(v, NIGH_JSON_BOOL) && v->boolean;
+}
+
 /* ---- writing ---- */
 static nigh_status add_letter(nigh_buf *b, nigh_str text, size_t *at) {
     static const char escaped[] = "\"\\\b\f\n\r\t", names[] = "\"\\bfnrt";

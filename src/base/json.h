@@ -36,6 +36,14 @@ void nigh_json_release(nigh_json_doc *doc);
 /* NULL when absent or not an object; NULL-safe */
 const nigh_json *nigh_json_get(const nigh_json *object, nigh_str key);
 static inline const nigh_json *nigh_json_first(const nigh_json *v) { return v ? v->first : NULL; }
+static inline bool nigh_json_is(const nigh_json *v, nigh_json_type type) { return v && v->type == type; }
+
+/* Members by name, for whoever takes what is missing or of another type for nothing. NULL-safe. */
+nigh_str nigh_json_text(const nigh_json *object, const char *key);      /* "" unless it is a string */
+bool nigh_json_says(const nigh_json *object, const char *key, const char *text);    /* is it this string? */
+int64_t nigh_json_int(const nigh_json *object, const char *key, int64_t otherwise); /* of a whole number */
+uint64_t nigh_json_count(const nigh_json *object, const char *key);     /* 0 unless it is a whole number >= 0 */
+bool nigh_json_true(const nigh_json *object, const char *key);
 
 /* The double nearest to a number that is written as JSON allows (the caller has checked that); infinite beyond the
  * range. */

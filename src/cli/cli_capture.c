@@ -33,16 +33,6 @@ static const char help[] =
 
 enum { OUT_MAX = 512 << 20 };
 
-static nigh_str text_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->type == NIGH_JSON_STRING ? v->text : NIGH_STR("");
-}
-
-static uint64_t number_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->is_int && v->integer > 0 ? (uint64_t)v->integer : 0;
-}
-
 static void print_names(const nigh_json *list) {
     for (const nigh_json *v = nigh_json_first(list); v; v = v->next) {
         nigh_show_text(stdout, v->type == NIGH_JSON_STRING ? v->text : NIGH_STR("?"), 60);
@@ -53,22 +43,21 @@ static void print_names(const nigh_json *list) {
 
 static void print_one(const nigh_json *c) {
     char when[64], bytes[32];
-    const nigh_json *ended = nigh_json_get(c, NIGH_STR("ended"));
-    bool over = ended && ended->type == NIGH_JSON_BOOL && ended->boolean;
-    nigh_show_text(stdout, text_of(c, "name"), 64);
-    if (over) printf("  ended %s; the key is destroyed\n", nigh_cli_time(when, number_of(c, "ended_s") * 1000));
-    else printf("  goes on until %s\n", nigh_cli_time(when, number_of(c, "until_s") * 1000));
+    bool over = nigh_json_true(c, "ended");
+    nigh_show_text(stdout, nigh_json_text(c, "name"), 64);
+    if (over) printf("  ended %s; the key is destroyed\n", nigh_cli_time(when, nigh_json_count(c, "ended_s") * 1000));
+    else printf("  goes on until %s\n", nigh_cli_time(when, nigh_json_count(c, "until_s") * 1000));
     printf("  feature      ");
-    nigh_show_text(stdout, text_of(c, "feature"), 64);
+    nigh_show_text(stdout, nigh_json_text(c, "feature"), 64);
     printf("\n  tenant       ");
-    nigh_show_text(stdout, text_of(c, "tenant").len ? text_of(c, "tenant") : NIGH_STR("(one's own)"), 64);
+    nigh_show_text(stdout, nigh_json_text(c, "tenant").len ? nigh_json_text(c, "tenant") : NIGH_STR("(one's own)"), 64);
     printf("\n  approved by  ");
     print_names(nigh_json_get(c, NIGH_STR("approved_by")));
     printf("  readers      ");
     print_names(nigh_json_get(c, NIGH_STR("readers")));
-    printf("  held         %llu answers", (unsigned long long)number_of(c, "entries"));
-    if (!over) printf(", %s", nigh_show_bytes(bytes, number_of(c, "bytes")));
-    printf("; read %llu times\n\n", (unsigned long long)number_of(c, "reads"));
+    printf("  held         %llu answers", (unsigned long long)nigh_json_count(c, "entries"));
+    if (!over) printf(", %s", nigh_show_bytes(bytes, nigh_json_count(c, "bytes")));
+    printf("; read %llu times\n\n", (unsigned long long)nigh_json_count(c, "reads"));
 }
 
 static nigh_status list(const char *folder, bool json, nigh_err *err) {

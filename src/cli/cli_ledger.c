@@ -152,24 +152,14 @@ nigh_status nigh_cli_read_time(const char *option, const char *text, uint64_t *u
 
 /* ---- reading records ---- */
 
-static nigh_str text_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->type == NIGH_JSON_STRING ? v->text : NIGH_STR("");
-}
-
-static uint64_t number_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->is_int && v->integer > 0 ? (uint64_t)v->integer : 0;
-}
-
 typedef struct { const nigh_json *last; uint64_t out, in, tries; } hops;
 
 static hops hops_of(const nigh_json *record) {
     hops h = { 0 };
     for (const nigh_json *v = nigh_json_first(nigh_json_get(record, NIGH_STR("hops"))); v; v = v->next) {
         h.last = v;
-        h.out += number_of(v, "bytes_out");
-        h.in += number_of(v, "bytes_in");
+        h.out += nigh_json_count(v, "bytes_out");
+        h.in += nigh_json_count(v, "bytes_in");
         h.tries++;
     }
     return h;
@@ -192,8 +182,8 @@ static void cell(nigh_str text, size_t letters) {
 }
 
 static void print_ending(const nigh_json *r) {
-    nigh_str degraded = text_of(r, "degraded"), rule = text_of(r, "rule");
-    nigh_show_text(stdout, text_of(r, "outcome"), 24);
+    nigh_str degraded = nigh_json_text(r, "degraded"), rule = nigh_json_text(r, "rule");
+    nigh_show_text(stdout, nigh_json_text(r, "outcome"), 24);
     if (degraded.len) { printf(", degraded: "); nigh_show_text(stdout, degraded, 60); }
     if (rule.len) { printf(": "); nigh_show_text(stdout, rule, 60); }
 }
@@ -201,17 +191,17 @@ static void print_ending(const nigh_json *r) {
 static void print_row(const nigh_json *r) {
     char at[64], out[32], in[32];
     hops h = hops_of(r);
-    nigh_cli_time(at, number_of(r, "at_ms"));
+    nigh_cli_time(at, nigh_json_count(r, "at_ms"));
     at[19] = '\0';
     printf("%s  ", at);
-    cell(text_of(r, "feature"), 16);
-    cell(text_of(r, "class"), 9);
-    cell(text_of(h.last, "target"), 14);
-    cell(text_of(h.last, "tier"), 6);
-    cell(text_of(h.last, "region"), 6);
+    cell(nigh_json_text(r, "feature"), 16);
+    cell(nigh_json_text(r, "class"), 9);
+    cell(nigh_json_text(h.last, "target"), 14);
+    cell(nigh_json_text(h.last, "tier"), 6);
+    cell(nigh_json_text(h.last, "region"), 6);
     printf("%9s  %9s  %6llu ms  ", nigh_show_bytes(out, h.out), nigh_show_bytes(in, h.in),
-           (unsigned long long)number_of(r, "total_ms"));
-    cell(text_of(r, "id"), 21);
+           (unsigned long long)nigh_json_count(r, "total_ms"));
+    cell(nigh_json_text(r, "id"), 21);
     print_ending(r);
     putchar('\n');
 }
@@ -223,11 +213,12 @@ static void print_totals(const nigh_json *totals) {
     printf("\n%-20s  %9s  %9s  %7s  %10s  %10s  %16s\n", "by target", "answers", "degraded", "errors", "out", "in",
            "cost");
     for (const nigh_json *t = nigh_json_first(totals); t; t = t->next) {
-        cell(text_of(t, "target").len ? text_of(t, "target") : NIGH_STR("(none)"), 20);
-        printf("%9s  %9llu  %7llu  %10s  %10s  ", nigh_show_count(n, number_of(t, "answers")),
-               (unsigned long long)number_of(t, "degraded"), (unsigned long long)number_of(t, "errors"),
-               nigh_show_bytes(out, number_of(t, "bytes_out")), nigh_show_bytes(in, number_of(t, "bytes_in")));
-        print_money(number_of(t, "cost_nusd"));
+        cell(nigh_json_text(t, "target").len ? nigh_json_text(t, "target") : NIGH_STR("(none)"), 20);
+        printf("%9s  %9llu  %7llu  %10s  %10s  ", nigh_show_count(n, nigh_json_count(t, "answers")),
+               (unsigned long long)nigh_json_count(t, "degraded"), (unsigned long long)nigh_json_count(t, "errors"),
+               nigh_show_bytes(out, nigh_json_count(t, "bytes_out")),
+               nigh_show_bytes(in, nigh_json_count(t, "bytes_in")));
+        print_money(nigh_json_count(t, "cost_nusd"));
         putchar('\n');
     }
 }
@@ -240,7 +231,7 @@ static void print_table(const nigh_json *found) {
     printf("%-19s  %-16s  %-9s  %-14s  %-6s  %-6s  %9s  %9s  %9s  %-21s  %s\n", "time", "feature", "class", "target",
            "tier", "region", "out", "in", "took", "receipt", "ended");
     for (const nigh_json *r = records->first; r; r = r->next) print_row(r);
-    for (const nigh_json *t = nigh_json_first(totals); t; t = t->next) all += number_of(t, "answers");
+    for (const nigh_json *t = nigh_json_first(totals); t; t = t->next) all += nigh_json_count(t, "answers");
     if (all > records->count) {
         char n[32];
         printf("%zu of %s; --limit shows more\n", records->count, nigh_show_count(n, all));
@@ -276,15 +267,16 @@ static void csv_row(const nigh_json *r) {
     static const char *const numbers[] = { "first_ms", "total_ms", "prompt_tokens", "completion_tokens", "redacted",
                                            "policy_version" };
     hops h = hops_of(r);
-    printf("%llu,", (unsigned long long)number_of(r, "n"));
-    csv_text(text_of(r, "id"));
+    printf("%llu,", (unsigned long long)nigh_json_count(r, "n"));
+    csv_text(nigh_json_text(r, "id"));
     putchar(',');
-    csv_time(number_of(r, "at_ms"));
-    for (size_t i = 0; i < NIGH_COUNT(texts); i++) { putchar(','); csv_text(text_of(r, texts[i])); }
-    for (size_t i = 0; i < NIGH_COUNT(places); i++) { putchar(','); csv_text(text_of(h.last, places[i])); }
+    csv_time(nigh_json_count(r, "at_ms"));
+    for (size_t i = 0; i < NIGH_COUNT(texts); i++) { putchar(','); csv_text(nigh_json_text(r, texts[i])); }
+    for (size_t i = 0; i < NIGH_COUNT(places); i++) { putchar(','); csv_text(nigh_json_text(h.last, places[i])); }
     printf(",%llu,%llu,%llu", (unsigned long long)h.tries, (unsigned long long)h.out, (unsigned long long)h.in);
-    for (size_t i = 0; i < NIGH_COUNT(numbers); i++) printf(",%llu", (unsigned long long)number_of(r, numbers[i]));
-    printf(",%.9f\n", (double)number_of(r, "cost_nusd") / 1e9);
+    for (size_t i = 0; i < NIGH_COUNT(numbers); i++)
+        printf(",%llu", (unsigned long long)nigh_json_count(r, numbers[i]));
+    printf(",%.9f\n", (double)nigh_json_count(r, "cost_nusd") / 1e9);
 }
 
 static void print_csv(const nigh_json *found) {

@@ -56,16 +56,6 @@ typedef struct {
     bool ledger;
 } words;
 
-static nigh_str text_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->type == NIGH_JSON_STRING ? v->text : NIGH_STR("");
-}
-
-static int64_t number_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->is_int ? v->integer : -1;
-}
-
 /* ---- the ledger ---- */
 
 static nigh_status print_ledger(const words *w, nigh_err *err) {
@@ -95,7 +85,7 @@ static nigh_status print_ledger(const words *w, nigh_err *err) {
 
 /* Is the receipt's record in this ledger, the same to the byte? */
 static nigh_status find_in_ledger(const nigh_json *receipt, const words *w, nigh_err *err) {
-    nigh_str id = text_of(nigh_json_get(receipt, NIGH_STR("record")), "id");
+    nigh_str id = nigh_json_text(nigh_json_get(receipt, NIGH_STR("record")), "id");
     nigh_buf b = NIGH_BUF(1 << 20), kept = NIGH_BUF(1 << 20), shown = NIGH_BUF(1 << 20);
     nigh_json_doc doc;
     nigh_ledger *l;
@@ -106,8 +96,8 @@ static nigh_status find_in_ledger(const nigh_json *receipt, const words *w, nigh
         status = nigh_json_add_value(&kept, nigh_json_get(doc.root, NIGH_STR("record")));
         if (status == NIGH_OK) status = nigh_json_add_value(&shown, nigh_json_get(receipt, NIGH_STR("record")));
         bool same = nigh_str_eq(nigh_buf_str(&kept), nigh_buf_str(&shown))
-                    && nigh_str_eq(text_of(doc.root, "ledger"), text_of(receipt, "ledger"))
-                    && nigh_str_eq(text_of(doc.root, "before"), text_of(receipt, "before"));
+                    && nigh_str_eq(nigh_json_text(doc.root, "ledger"), nigh_json_text(receipt, "ledger"))
+                    && nigh_str_eq(nigh_json_text(doc.root, "before"), nigh_json_text(receipt, "before"));
         if (status == NIGH_OK && !same)
             status = nigh_fail(err, NIGH_EDATA, 0, "the ledger has another record under this name: one was replaced");
         nigh_json_release(&doc);
@@ -147,7 +137,7 @@ static bool search_folder(const char *folder, nigh_str hash, char *out, size_t c
 
 /* The folder that a shipped model's path lies in tells where models are looked for. */
 static nigh_status find_model(const nigh_json *hop, const words *w, char *out, size_t cap, nigh_err *err) {
-    nigh_str hash = text_of(hop, "model_sha256"), model = text_of(hop, "model");
+    nigh_str hash = nigh_json_text(hop, "model_sha256"), model = nigh_json_text(hop, "model");
     char name[256], folder[4096];
     if (hash.len != 64) return nigh_fail(err, NIGH_EINVAL, 0, "the receipt does not say the hash of the model");
     if (w->model) {
@@ -209,8 +199,8 @@ static nigh_status compare_choice(size_t i, const nigh_json *kept, const nigh_js
     nigh_status status = add_words(&a, kept);
     if (status == NIGH_OK) status = add_words(&b, now);
     if (status == NIGH_OK) status = compare_words(i, nigh_buf_str(&a), nigh_buf_str(&b), err);
-    nigh_str ended = text_of(kept, "finish_reason");
-    if (status == NIGH_OK && ended.len && !nigh_str_eq(ended, text_of(now, "finish_reason")))
+    nigh_str ended = nigh_json_text(kept, "finish_reason");
+    if (status == NIGH_OK && ended.len && !nigh_str_eq(ended, nigh_json_text(now, "finish_reason")))
         status = nigh_failf(err, NIGH_EDATA, 0, "answer %zu ended with another reason", i + 1);
     nigh_buf_release(&a);
     nigh_buf_release(&b);
@@ -222,13 +212,13 @@ static nigh_status compare_counts(const nigh_json *record, const nigh_json *now,
     const nigh_json *usage = nigh_json_get(now, NIGH_STR("usage"));
     static const char *const names[] = { "prompt_tokens", "completion_tokens" };
     for (size_t i = 0; i < NIGH_COUNT(names); i++)
-        if (number_of(record, names[i]) != number_of(usage, names[i]))
+        if (nigh_json_int(record, names[i], -1) != nigh_json_int(usage, names[i], -1))
             return nigh_failf(err, NIGH_EDATA, 0, "the receipt counts %lld %s, this request gives %lld: it is not "
                                                   "the one "
-                              "of the receipt", (long long)number_of(record, names[i]), names[i],
-                              (long long)number_of(usage, names[i]));
-    printf("tokens: %lld in, %lld out, as the receipt says\n", (long long)number_of(record, names[0]),
-           (long long)number_of(record, names[1]));
+                              "of the receipt", (long long)nigh_json_int(record, names[i], -1), names[i],
+                              (long long)nigh_json_int(usage, names[i], -1));
+    printf("tokens: %lld in, %lld out, as the receipt says\n", (long long)nigh_json_int(record, names[0], -1),
+           (long long)nigh_json_int(record, names[1], -1));
     return NIGH_OK;
 }
 
@@ -255,12 +245,12 @@ static nigh_status answer_again(const nigh_json *kept, const words *w, nigh_err 
     nigh_json_doc doc;
     char model[4096];
     for (const nigh_json *h = nigh_json_first(nigh_json_get(record, NIGH_STR("hops"))); h; h = h->next) hop = h;
-    if (!nigh_str_eq(text_of(hop, "tier"), NIGH_STR("device")) || text_of(record, "degraded").len)
+    if (!nigh_json_says(hop, "tier", "device") || nigh_json_text(record, "degraded").len)
         return nigh_fail(err, NIGH_ENOSUP, 0, "the receipt holds, but the answer was not made anew on a device: only "
                                               "such "
                          "answers can be made again");
     NIGH_TRY(find_model(hop, w, model, sizeof model, err));
-    nigh_replay_opts o = { .path = text_of(kept, "path"), .request = nigh_json_get(kept, NIGH_STR("request")),
+    nigh_replay_opts o = { .path = nigh_json_text(kept, "path"), .request = nigh_json_get(kept, NIGH_STR("request")),
                            .model = model, .cpu = nigh_cli_cpu(), .threads = (uint32_t)w->threads,
                            .context_tokens = (uint32_t)w->context };
     NIGH_TRY(nigh_cli_cache(w->cache, &o.cache, err));
@@ -282,16 +272,15 @@ static void print_receipt(const nigh_json *receipt, const nigh_receipt_proof *p,
     const nigh_json *record = nigh_json_get(receipt, NIGH_STR("record"));
     char when[64], signed_at[64];
     printf("the receipt holds: ");
-    nigh_show_text(stdout, text_of(record, "id"), 64);
-    int64_t at = number_of(record, "at_ms");
-    printf(", %s, record %llu of its ledger\n", nigh_cli_time(when, at > 0 ? (uint64_t)at : 0),
+    nigh_show_text(stdout, nigh_json_text(record, "id"), 64);
+    printf(", %s, record %llu of its ledger\n", nigh_cli_time(when, nigh_json_count(record, "at_ms")),
            (unsigned long long)p->n);
     printf("signed %s%s by %s\n", nigh_cli_time(signed_at, p->head_at_ms), named ? "" : ", says the receipt,", p->key);
     if (!named) printf("no public key was named: whether that is the node's key, you must know\n");
 }
 
 static nigh_status check(const nigh_json *root, const words *w, nigh_err *err) {
-    bool kept = nigh_str_eq(text_of(root, "format"), NIGH_STR("nigh-kept")), there;
+    bool kept = nigh_json_says(root, "format", "nigh-kept"), there;
     const nigh_json *receipt = kept ? nigh_json_get(root, NIGH_STR("receipt")) : root;
     nigh_receipt_proof p;
     uint8_t key[32];

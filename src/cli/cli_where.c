@@ -33,11 +33,6 @@ typedef struct {
     bool receipt, json;
 } words;
 
-static nigh_str text_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->type == NIGH_JSON_STRING ? v->text : NIGH_STR("");
-}
-
 /* The id of the newest record. */
 static nigh_status find_last(nigh_ledger *l, char out[64], nigh_err *err) {
     nigh_buf b = NIGH_BUF(OUT_MAX);
@@ -45,7 +40,7 @@ static nigh_status find_last(nigh_ledger *l, char out[64], nigh_err *err) {
     nigh_status status = nigh_ledger_find(l, &(nigh_ledger_query){ .limit = 1 }, &b, err);
     if (status == NIGH_OK) status = nigh_json_parse(&doc, nigh_buf_str(&b), err);
     if (status == NIGH_OK) {
-        nigh_str id = text_of(nigh_json_first(nigh_json_get(doc.root, NIGH_STR("records"))), "id");
+        nigh_str id = nigh_json_text(nigh_json_first(nigh_json_get(doc.root, NIGH_STR("records"))), "id");
         nigh_format(out, 64, "%.*s", (int)id.len, id.ptr);
         nigh_json_release(&doc);
         if (!out[0]) status = nigh_fail(err, NIGH_ENOENT, 0, "the ledger holds no record yet");
@@ -75,13 +70,12 @@ static void print_wrapped(nigh_str text) {
 static void print_answers(const nigh_json *a) {
     static const struct { const char *key, *question; } questions[] = { { "where", "Where did it go?" },
         { "who", "Who can read it?" }, { "kept", "How long is it kept?" }, { "leave", "May it leave the region?" } };
-    const nigh_json *at = nigh_json_get(a, NIGH_STR("at_ms"));
     char when[64];
-    nigh_show_text(stdout, text_of(a, "id"), 64);
-    printf("  %s\n", nigh_cli_time(when, at && at->is_int ? (uint64_t)at->integer : 0));
+    nigh_show_text(stdout, nigh_json_text(a, "id"), 64);
+    printf("  %s\n", nigh_cli_time(when, nigh_json_count(a, "at_ms")));
     for (size_t i = 0; i < NIGH_COUNT(questions); i++) {
         printf("\n%s\n", questions[i].question);
-        print_wrapped(text_of(a, questions[i].key));
+        print_wrapped(nigh_json_text(a, questions[i].key));
     }
 }
 

@@ -55,16 +55,6 @@ static nigh_status path_of(char out[PATH_BYTES], const char *folder, nigh_str na
     return nigh_fail(err, NIGH_ERANGE, 0, "the path of a capture is too long");
 }
 
-static nigh_str text_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->type == NIGH_JSON_STRING ? v->text : NIGH_STR("");
-}
-
-static uint64_t number_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->is_int && v->integer > 0 ? (uint64_t)v->integer : 0;
-}
-
 /* ---- heads ---- */
 
 static nigh_status write_head(nigh_buf *b, const nigh_capture_rule *r, nigh_str feature, uint64_t now_s) {
@@ -89,7 +79,7 @@ static nigh_status split(nigh_str all, nigh_str *head, nigh_str *entries, nigh_j
     *entries = nigh_str_slice(all, cut + 1, all.len);
     if (nigh_json_parse(doc, nigh_str_slice(all, 0, cut), NULL) != NIGH_OK)
         return nigh_fail(err, NIGH_EDATA, 0, "the head of a capture cannot be read");
-    if (nigh_str_eq(text_of(doc->root, "format"), NIGH_STR("nigh-capture")) && number_of(doc->root, "version") == 1)
+    if (nigh_json_says(doc->root, "format", "nigh-capture") && nigh_json_count(doc->root, "version") == 1)
         return NIGH_OK;
     nigh_json_release(doc);
     return nigh_fail(err, NIGH_EDATA, 0, "this is not a capture, or one of a version that is not known here");
@@ -197,7 +187,7 @@ static nigh_status end_if_due(void *ud, nigh_str name, nigh_err *err) {
         nigh_status status = read_file(&all, s->folder, name, "capture", err);
         if (status == NIGH_OK) status = split(nigh_buf_str(&all), &head, &left, &doc, err);
         if (status == NIGH_OK) {
-            due = number_of(doc.root, "until_s") <= s->now_s;
+            due = nigh_json_count(doc.root, "until_s") <= s->now_s;
             nigh_json_release(&doc);
         } else due = status == NIGH_ENOENT || status == NIGH_EDATA;     /* a key without a capture */
         nigh_buf_release(&all);

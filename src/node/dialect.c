@@ -25,15 +25,9 @@ nigh_str nigh_dialect_path(nigh_api api) {
 }
 
 /* ---- reading ---- */
-nigh_str nigh_dialect_text(const nigh_json *object, nigh_str key) {
-    const nigh_json *v = nigh_json_get(object, key);
-    return nigh_dialect_is(v, NIGH_JSON_STRING) ? v->text : (nigh_str){ 0 };
-}
-
-uint32_t nigh_dialect_count(const nigh_json *object, nigh_str key) {
-    const nigh_json *v = nigh_json_get(object, key);
-    if (!nigh_dialect_is(v, NIGH_JSON_NUMBER) || !v->is_int || v->integer < 0) return 0;
-    return v->integer > UINT32_MAX ? UINT32_MAX : (uint32_t)v->integer;
+uint32_t nigh_dialect_count(const nigh_json *object, const char *key) {
+    uint64_t n = nigh_json_count(object, key);
+    return n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
 }
 
 bool nigh_dialect_is_empty(const nigh_json *v) {
@@ -101,7 +95,7 @@ void nigh_dialect_give_tool(nigh_dialect_answer *a, uint32_t key, nigh_str id, n
 
 void nigh_dialect_give_receipt(nigh_dialect_answer *a, const nigh_json *receipt) {
     nigh_buf text = NIGH_BUF(NIGH_DIALECT_RECEIPT_MAX);
-    if (!a->edge || a->receipt_given || !nigh_dialect_is(receipt, NIGH_JSON_OBJECT)) return;
+    if (!a->edge || a->receipt_given || !nigh_json_is(receipt, NIGH_JSON_OBJECT)) return;
     nigh_status status = nigh_json_add_value(&text, receipt);
     if (status == NIGH_ERANGE) nigh_dialect_fail(a, NIGH_CALL_MALFORMED, "the receipt is longer than 16 KiB");
     else if (status != NIGH_OK) nigh_dialect_fail(a, NIGH_CALL_FAILED, "not enough memory for the answer");
@@ -268,9 +262,9 @@ static const char *words_of(nigh_call_end end, bool inside) {
 }
 
 void nigh_dialect_fail_said(nigh_dialect_answer *a, const nigh_json *error) {
-    nigh_str type = nigh_dialect_text(error, NIGH_STR("type")), code = nigh_dialect_text(error, NIGH_STR("code"));
-    nigh_str message = error->type == NIGH_JSON_STRING ? error->text : nigh_dialect_text(error, NIGH_STR("message"));
-    uint32_t number = nigh_dialect_count(error, NIGH_STR("code"));
+    nigh_str type = nigh_json_text(error, "type"), code = nigh_json_text(error, "code");
+    nigh_str message = error->type == NIGH_JSON_STRING ? error->text : nigh_json_text(error, "message");
+    uint32_t number = nigh_dialect_count(error, "code");
     int http = number >= 400 && number < 600 ? (int)number : 0;
     if (a->failure != NIGH_CALL_OK) return;
     nigh_call_end end = end_of(http, type, code, message);
@@ -284,14 +278,14 @@ nigh_call_end nigh_dialect_error(int http, nigh_str body, nigh_str key, char tex
     bool is_json = nigh_json_parse(&doc, body, NULL) == NIGH_OK;
     if (is_json) {
         const nigh_json *error = nigh_json_get(doc.root, NIGH_STR("error"));
-        if (nigh_dialect_is(error, NIGH_JSON_STRING)) message = error->text;
+        if (nigh_json_is(error, NIGH_JSON_STRING)) message = error->text;
         else if (error) {
-            type = nigh_dialect_text(error, NIGH_STR("type"));
-            code = nigh_dialect_text(error, NIGH_STR("code"));
-            message = nigh_dialect_text(error, NIGH_STR("message"));
+            type = nigh_json_text(error, "type");
+            code = nigh_json_text(error, "code");
+            message = nigh_json_text(error, "message");
         }
-        if (!message.len) message = nigh_dialect_text(doc.root, NIGH_STR("message"));
-        if (!message.len) message = nigh_dialect_text(doc.root, NIGH_STR("detail"));
+        if (!message.len) message = nigh_json_text(doc.root, "message");
+        if (!message.len) message = nigh_json_text(doc.root, "detail");
     }
     nigh_call_end end = end_of(http, type, code, message);
     nigh_dialect_quote(code.len ? code : type, message, key, said);

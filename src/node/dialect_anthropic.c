@@ -34,7 +34,7 @@ static void put_text_block(nigh_dialect_writer *w, nigh_str text) {
 
 /* A picture inside the request (data:image/png;base64,...) or by its address. */
 static void put_image(nigh_dialect_writer *w, const nigh_json *image, size_t i) {
-    nigh_str url = nigh_dialect_text(image, NIGH_STR("url")), detail = nigh_dialect_text(image, NIGH_STR("detail"));
+    nigh_str url = nigh_json_text(image, "url"), detail = nigh_json_text(image, "detail");
     if (detail.len && !nigh_str_eq(detail, NIGH_STR("auto")))
         nigh_dialect_refuse(w, image, "the target's format cannot say this", "messages[%zu].content.image_url.detail",
                             i);
@@ -57,16 +57,16 @@ static void put_image(nigh_dialect_writer *w, const nigh_json *image, size_t i) 
 }
 
 static void put_parts(turns *t, const nigh_json *content, nigh_str side, size_t i) {
-    if (nigh_dialect_is(content, NIGH_JSON_STRING)) {
+    if (nigh_json_is(content, NIGH_JSON_STRING)) {
         if (!content->text.len) return;
         begin_block(t, side);
         put_text_block(t->w, content->text);
         return;
     }
     for (const nigh_json *p = nigh_json_first(content); p; p = p->next) {
-        nigh_str type = nigh_dialect_text(p, NIGH_STR("type"));
+        nigh_str type = nigh_json_text(p, "type");
         if (nigh_str_eq(type, NIGH_STR("text"))) {
-            nigh_str text = nigh_dialect_text(p, type);
+            nigh_str text = nigh_json_text(p, "text");
             if (!text.len) continue;    /* the format forbids empty blocks */
             begin_block(t, side);
             put_text_block(t->w, text);
@@ -83,13 +83,13 @@ static void put_calls(turns *t, const nigh_json *calls, size_t i) {
     nigh_dialect_writer *w = t->w;
     for (const nigh_json *c = nigh_json_first(calls); c && w->bad == NIGH_OK; c = c->next) {
         const nigh_json *f = nigh_dialect_function(w, c, "messages.tool_calls");
-        nigh_str arguments = nigh_str_trim(nigh_dialect_text(f, NIGH_STR("arguments")));
+        nigh_str arguments = nigh_str_trim(nigh_json_text(f, "arguments"));
         nigh_json_doc doc = { 0 };
         begin_block(t, NIGH_STR("assistant"));
         nigh_dialect_put(w, "{\"type\":\"tool_use\",\"id\":");
-        nigh_dialect_put_string(w, nigh_dialect_text(c, NIGH_STR("id")));
+        nigh_dialect_put_string(w, nigh_json_text(c, "id"));
         nigh_dialect_put(w, ",\"name\":");
-        nigh_dialect_put_string(w, nigh_dialect_text(f, NIGH_STR("name")));
+        nigh_dialect_put_string(w, nigh_json_text(f, "name"));
         nigh_dialect_put(w, ",\"input\":");
         nigh_status status = arguments.len ? nigh_json_parse(&doc, arguments, NULL) : NIGH_OK;
         if (!arguments.len) nigh_dialect_put(w, "{}");
@@ -106,30 +106,30 @@ static void put_result(turns *t, const nigh_json *m, size_t i) {
     const nigh_json *content = nigh_json_get(m, NIGH_STR("content"));
     begin_block(t, NIGH_STR("user"));
     nigh_dialect_put(w, "{\"type\":\"tool_result\",\"tool_use_id\":");
-    nigh_dialect_put_string(w, nigh_dialect_text(m, NIGH_STR("tool_call_id")));
+    nigh_dialect_put_string(w, nigh_json_text(m, "tool_call_id"));
     nigh_dialect_put(w, ",\"content\":");
-    if (nigh_dialect_is(content, NIGH_JSON_ARRAY)) {
+    if (nigh_json_is(content, NIGH_JSON_ARRAY)) {
         nigh_dialect_put(w, "[");
         for (const nigh_json *p = content->first; p; p = p->next) {
-            if (!nigh_str_eq(nigh_dialect_text(p, NIGH_STR("type")), NIGH_STR("text")))
+            if (!nigh_json_says(p, "type", "text"))
                 nigh_dialect_refuse(w, p, "the target's format cannot say this kind of part", "messages[%zu].content",
                                     i);
             if (p != content->first) nigh_dialect_put(w, ",");
-            put_text_block(w, nigh_dialect_text(p, NIGH_STR("text")));
+            put_text_block(w, nigh_json_text(p, "text"));
         }
         nigh_dialect_put(w, "]");
-    } else nigh_dialect_put_string(w, nigh_dialect_text(m, NIGH_STR("content")));
+    } else nigh_dialect_put_string(w, nigh_json_text(m, "content"));
     nigh_dialect_put(w, "}");
 }
 
 static bool is_instruction(const nigh_json *m) {
-    nigh_str role = nigh_dialect_text(m, NIGH_STR("role"));
+    nigh_str role = nigh_json_text(m, "role");
     return nigh_str_eq(role, NIGH_STR("system")) || nigh_str_eq(role, NIGH_STR("developer"));
 }
 
 static void put_message(turns *t, const nigh_json *m, size_t i) {
     char where[40];
-    nigh_str role = nigh_dialect_text(m, NIGH_STR("role"));
+    nigh_str role = nigh_json_text(m, "role");
     nigh_format(where, sizeof where, "messages[%zu].", i);
     if (is_instruction(m)) {
         nigh_dialect_refuse(t->w, m, "the target's format takes instructions at the beginning only",
@@ -166,9 +166,9 @@ static void put_tools(nigh_dialect_writer *w, const nigh_json *tools) {
                         *parameters = nigh_json_get(f, NIGH_STR("parameters"));
         nigh_dialect_only(w, f, " name description parameters strict ", "tools.function.");
         nigh_dialect_put(w, t == tools->first ? "{\"name\":" : ",{\"name\":");
-        nigh_dialect_put_string(w, nigh_dialect_text(f, NIGH_STR("name")));
+        nigh_dialect_put_string(w, nigh_json_text(f, "name"));
         nigh_dialect_put_field(w, "description", nigh_json_get(f, NIGH_STR("description")));
-        if (nigh_dialect_is(parameters, NIGH_JSON_OBJECT)) nigh_dialect_put_field(w, "input_schema", parameters);
+        if (nigh_json_is(parameters, NIGH_JSON_OBJECT)) nigh_dialect_put_field(w, "input_schema", parameters);
         else nigh_dialect_put(w, ",\"input_schema\":{\"type\":\"object\",\"properties\":{}}");
         if (!nigh_dialect_is_empty(nigh_json_get(f, NIGH_STR("strict")))) nigh_dialect_put(w, ",\"strict\":true");
         nigh_dialect_put(w, "}");
@@ -179,15 +179,14 @@ static void put_tools(nigh_dialect_writer *w, const nigh_json *tools) {
 static void put_choice(nigh_dialect_writer *w) {
     const nigh_json *choice = nigh_json_get(w->root, NIGH_STR("tool_choice"));
     const nigh_json *parallel = nigh_json_get(w->root, NIGH_STR("parallel_tool_calls"));
-    bool one = nigh_dialect_is(parallel, NIGH_JSON_BOOL) && !parallel->boolean;
+    bool one = nigh_json_is(parallel, NIGH_JSON_BOOL) && !parallel->boolean;
     bool has_tools = !nigh_dialect_is_empty(nigh_json_get(w->root, NIGH_STR("tools")));
     if (!has_tools || (nigh_dialect_is_empty(choice) && !one)) return;
-    if (nigh_dialect_is(choice, NIGH_JSON_OBJECT)) {
+    if (nigh_json_is(choice, NIGH_JSON_OBJECT)) {
         nigh_dialect_put(w, ",\"tool_choice\":{\"type\":\"tool\",\"name\":");
-        nigh_dialect_put_string(w,
-                                nigh_dialect_text(nigh_dialect_function(w, choice, "tool_choice"), NIGH_STR("name")));
+        nigh_dialect_put_string(w, nigh_json_text(nigh_dialect_function(w, choice, "tool_choice"), "name"));
     } else {
-        nigh_str how = nigh_dialect_is(choice, NIGH_JSON_STRING) ? choice->text : NIGH_STR("auto");
+        nigh_str how = nigh_json_is(choice, NIGH_JSON_STRING) ? choice->text : NIGH_STR("auto");
         bool any = nigh_str_eq(how, NIGH_STR("required")), none = nigh_str_eq(how, NIGH_STR("none"));
         if (!any && !none && !nigh_str_eq(how, NIGH_STR("auto")))
             nigh_dialect_refuse(w, choice, "must be auto, none, required or a function", "tool_choice");
@@ -200,8 +199,8 @@ static void put_choice(nigh_dialect_writer *w) {
 
 static void put_output_config(nigh_dialect_writer *w) {
     const nigh_json *format = nigh_json_get(w->root, NIGH_STR("response_format"));
-    nigh_str type = nigh_dialect_text(format, NIGH_STR("type"));
-    nigh_str effort = nigh_dialect_text(w->root, NIGH_STR("reasoning_effort"));
+    nigh_str type = nigh_json_text(format, "type");
+    nigh_str effort = nigh_json_text(w->root, "reasoning_effort");
     bool schema = nigh_str_eq(type, NIGH_STR("json_schema"));
     if (type.len && !schema && !nigh_str_eq(type, NIGH_STR("text")))
         nigh_dialect_refuse(w, format, "the target's format takes JSON with a schema only", "response_format");
@@ -215,7 +214,7 @@ static void put_output_config(nigh_dialect_writer *w) {
     }
     if (schema) {
         const nigh_json *s = nigh_json_get(nigh_json_get(format, type), NIGH_STR("schema"));
-        if (!nigh_dialect_is(s, NIGH_JSON_OBJECT))
+        if (!nigh_json_is(s, NIGH_JSON_OBJECT))
             nigh_dialect_refuse(w, format, "a schema must be given", "response_format");
         nigh_dialect_put(w, effort.len ? ",\"format\":{\"type\":\"json_schema\""
                                        : "\"format\":{\"type\":\"json_schema\"");
@@ -228,7 +227,7 @@ static void put_output_config(nigh_dialect_writer *w) {
 static void put_stop(nigh_dialect_writer *w) {
     const nigh_json *stop = nigh_json_get(w->root, NIGH_STR("stop"));
     if (nigh_dialect_is_empty(stop)) return;
-    if (nigh_dialect_is(stop, NIGH_JSON_ARRAY)) { nigh_dialect_put_field(w, "stop_sequences", stop); return; }
+    if (nigh_json_is(stop, NIGH_JSON_ARRAY)) { nigh_dialect_put_field(w, "stop_sequences", stop); return; }
     nigh_dialect_put(w, ",\"stop_sequences\":[");
     nigh_dialect_put_value(w, stop);
     nigh_dialect_put(w, "]");
@@ -238,11 +237,11 @@ static void put_stop(nigh_dialect_writer *w) {
 static void put_numbers(nigh_dialect_writer *w) {
     static const char *const neutral[] = { "presence_penalty", "frequency_penalty" };
     const nigh_json *temperature = nigh_json_get(w->root, NIGH_STR("temperature"));
-    if (nigh_dialect_is(temperature, NIGH_JSON_NUMBER) && temperature->number > 1)
+    if (nigh_json_is(temperature, NIGH_JSON_NUMBER) && temperature->number > 1)
         nigh_dialect_refuse(w, temperature, "the target's format ends at 1", "temperature");
     for (size_t i = 0; i < NIGH_COUNT(neutral); i++) {
         const nigh_json *v = nigh_json_get(w->root, nigh_str_of(neutral[i]));
-        if (nigh_dialect_is(v, NIGH_JSON_NUMBER) && v->number != 0)
+        if (nigh_json_is(v, NIGH_JSON_NUMBER) && v->number != 0)
             nigh_dialect_refuse(w, v, "the target's format cannot say this", "%s", neutral[i]);
     }
     nigh_dialect_put_field(w, "temperature", temperature);
@@ -273,7 +272,7 @@ nigh_status nigh_dialect_write_anthropic(nigh_dialect_writer *w) {
     put_output_config(w);
     put_stop(w);
     put_numbers(w);
-    nigh_str user = nigh_dialect_text(w->root, NIGH_STR("user"));
+    nigh_str user = nigh_json_text(w->root, "user");
     if (user.len) {
         nigh_dialect_put(w, ",\"metadata\":{\"user_id\":");
         nigh_dialect_put_string(w, user);
@@ -288,13 +287,13 @@ static uint32_t sum(uint32_t a, uint32_t b) { return a > UINT32_MAX - b ? UINT32
 
 /* What the cache held counts extra here; in our figures it is a part of the prompt. */
 static void read_usage(nigh_dialect_answer *a, const nigh_json *usage) {
-    if (!nigh_dialect_is(usage, NIGH_JSON_OBJECT)) return;
+    if (!nigh_json_is(usage, NIGH_JSON_OBJECT)) return;
     if (nigh_json_get(usage, NIGH_STR("input_tokens"))) {
-        a->usage.cached_tokens = nigh_dialect_count(usage, NIGH_STR("cache_read_input_tokens"));
-        a->usage.prompt_tokens = sum(sum(nigh_dialect_count(usage, NIGH_STR("input_tokens")), a->usage.cached_tokens),
-                                     nigh_dialect_count(usage, NIGH_STR("cache_creation_input_tokens")));
+        a->usage.cached_tokens = nigh_dialect_count(usage, "cache_read_input_tokens");
+        a->usage.prompt_tokens = sum(sum(nigh_dialect_count(usage, "input_tokens"), a->usage.cached_tokens),
+                                     nigh_dialect_count(usage, "cache_creation_input_tokens"));
     }
-    a->usage.completion_tokens = nigh_dialect_count(usage, NIGH_STR("output_tokens"));
+    a->usage.completion_tokens = nigh_dialect_count(usage, "output_tokens");
     a->usage.known = true;
 }
 
@@ -318,43 +317,40 @@ static void give_input(nigh_dialect_answer *a, const nigh_json *block, uint32_t 
     const nigh_json *input = nigh_json_get(block, NIGH_STR("input"));
     if (input && nigh_json_add_value(&text, input) != NIGH_OK)
         nigh_dialect_fail(a, NIGH_CALL_FAILED, "not enough memory for the answer");
-    nigh_dialect_give_tool(a, key, nigh_dialect_text(block, NIGH_STR("id")),
-                           nigh_dialect_text(block, NIGH_STR("name")), nigh_buf_str(&text));
+    nigh_dialect_give_tool(a, key, nigh_json_text(block, "id"), nigh_json_text(block, "name"), nigh_buf_str(&text));
     nigh_buf_release(&text);
 }
 
 static void read_block_start(nigh_dialect_answer *a, const nigh_json *block, uint32_t key) {
-    nigh_str type = nigh_dialect_text(block, NIGH_STR("type"));
+    nigh_str type = nigh_json_text(block, "type");
     a->alive = true;
-    if (nigh_str_eq(type, NIGH_STR("text"))) nigh_dialect_give_text(a, nigh_dialect_text(block, type));
+    if (nigh_str_eq(type, NIGH_STR("text"))) nigh_dialect_give_text(a, nigh_json_text(block, "text"));
     else if (nigh_str_eq(type, NIGH_STR("tool_use")))
-        nigh_dialect_give_tool(a, key, nigh_dialect_text(block, NIGH_STR("id")),
-                               nigh_dialect_text(block, NIGH_STR("name")), (nigh_str){ 0 });
+        nigh_dialect_give_tool(a, key, nigh_json_text(block, "id"), nigh_json_text(block, "name"), (nigh_str){ 0 });
 }
 
 static void read_block_delta(nigh_dialect_answer *a, const nigh_json *delta, uint32_t key) {
-    nigh_str type = nigh_dialect_text(delta, NIGH_STR("type"));
+    nigh_str type = nigh_json_text(delta, "type");
     a->alive = true;
     if (nigh_str_eq(type, NIGH_STR("text_delta")))
-        nigh_dialect_give_text(a, nigh_dialect_text(delta, NIGH_STR("text")));
+        nigh_dialect_give_text(a, nigh_json_text(delta, "text"));
     else if (nigh_str_eq(type, NIGH_STR("input_json_delta")))
-        nigh_dialect_give_tool(a, key, (nigh_str){ 0 }, (nigh_str){ 0 },
-                               nigh_dialect_text(delta, NIGH_STR("partial_json")));
+        nigh_dialect_give_tool(a, key, (nigh_str){ 0 }, (nigh_str){ 0 }, nigh_json_text(delta, "partial_json"));
 }
 
 void nigh_dialect_anthropic_event(nigh_dialect_answer *a, const nigh_json *e) {
-    nigh_str type = nigh_dialect_text(e, NIGH_STR("type"));
-    uint32_t key = nigh_dialect_count(e, NIGH_STR("index"));
+    nigh_str type = nigh_json_text(e, "type");
+    uint32_t key = nigh_dialect_count(e, "index");
     if (nigh_str_eq(type, NIGH_STR("message_start"))) {
         const nigh_json *m = nigh_json_get(e, NIGH_STR("message"));
-        nigh_dialect_give_begin(a, nigh_dialect_text(m, NIGH_STR("model")), nigh_dialect_text(m, NIGH_STR("id")));
+        nigh_dialect_give_begin(a, nigh_json_text(m, "model"), nigh_json_text(m, "id"));
         read_usage(a, nigh_json_get(m, NIGH_STR("usage")));
     } else if (nigh_str_eq(type, NIGH_STR("content_block_start")))
         read_block_start(a, nigh_json_get(e, NIGH_STR("content_block")), key);
     else if (nigh_str_eq(type, NIGH_STR("content_block_delta")))
         read_block_delta(a, nigh_json_get(e, NIGH_STR("delta")), key);
     else if (nigh_str_eq(type, NIGH_STR("message_delta"))) {
-        read_finish(a, nigh_dialect_text(nigh_json_get(e, NIGH_STR("delta")), NIGH_STR("stop_reason")));
+        read_finish(a, nigh_json_text(nigh_json_get(e, NIGH_STR("delta")), "stop_reason"));
         read_usage(a, nigh_json_get(e, NIGH_STR("usage")));
     } else if (nigh_str_eq(type, NIGH_STR("message_stop"))) nigh_dialect_give_end(a);
     else if (nigh_str_eq(type, NIGH_STR("error"))) {
@@ -365,15 +361,14 @@ void nigh_dialect_anthropic_event(nigh_dialect_answer *a, const nigh_json *e) {
 
 void nigh_dialect_anthropic_whole(nigh_dialect_answer *a, const nigh_json *answer) {
     uint32_t key = 0;
-    nigh_dialect_give_begin(a, nigh_dialect_text(answer, NIGH_STR("model")),
-                            nigh_dialect_text(answer, NIGH_STR("id")));
+    nigh_dialect_give_begin(a, nigh_json_text(answer, "model"), nigh_json_text(answer, "id"));
     const nigh_json *content = nigh_json_get(answer, NIGH_STR("content"));
     for (const nigh_json *b = nigh_json_first(content); b && a->failure == NIGH_CALL_OK; b = b->next, key++) {
-        nigh_str type = nigh_dialect_text(b, NIGH_STR("type"));
-        if (nigh_str_eq(type, NIGH_STR("text"))) nigh_dialect_give_text(a, nigh_dialect_text(b, type));
+        nigh_str type = nigh_json_text(b, "type");
+        if (nigh_str_eq(type, NIGH_STR("text"))) nigh_dialect_give_text(a, nigh_json_text(b, "text"));
         else if (nigh_str_eq(type, NIGH_STR("tool_use"))) give_input(a, b, key);
     }
-    read_finish(a, nigh_dialect_text(answer, NIGH_STR("stop_reason")));
+    read_finish(a, nigh_json_text(answer, "stop_reason"));
     read_usage(a, nigh_json_get(answer, NIGH_STR("usage")));
     nigh_dialect_give_end(a);
 }

@@ -5,9 +5,7 @@
 #include "node/dialect.h"
 
 /* ---- reading JSON of strangers: never fails, gives nothing instead ---- */
-nigh_str nigh_dialect_text(const nigh_json *object, nigh_str key);      /* "" unless it is a string */
-uint32_t nigh_dialect_count(const nigh_json *object, nigh_str key);     /* 0 unless it is a whole number >= 0 */
-static inline bool nigh_dialect_is(const nigh_json *v, nigh_json_type type) { return v && v->type == type; }
+uint32_t nigh_dialect_count(const nigh_json *object, const char *key);  /* nigh_json_count, at most UINT32_MAX */
 /* null, false, "", [], {}: says nothing */
 bool nigh_dialect_is_empty(const nigh_json *v);
 

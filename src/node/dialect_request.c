@@ -46,18 +46,18 @@ void nigh_dialect_only(nigh_dialect_writer *w, const nigh_json *object, const ch
 
 uint32_t nigh_dialect_max_tokens(const nigh_dialect_writer *w) {
     if (w->ask->max_tokens) return w->ask->max_tokens;
-    uint32_t newer = nigh_dialect_count(w->root, NIGH_STR("max_completion_tokens"));
-    return newer ? newer : nigh_dialect_count(w->root, NIGH_STR("max_tokens"));
+    uint32_t newer = nigh_dialect_count(w->root, "max_completion_tokens");
+    return newer ? newer : nigh_dialect_count(w->root, "max_tokens");
 }
 
 void nigh_dialect_check(nigh_dialect_writer *w) {
     static const char *const whole[] = { "functions", "function_call", "audio", "logprobs" };
     const nigh_json *messages = nigh_json_get(w->root, NIGH_STR("messages")),
                     *n = nigh_json_get(w->root, NIGH_STR("n"));
-    if (!nigh_dialect_is(messages, NIGH_JSON_ARRAY) || !messages->count)
+    if (!nigh_json_is(messages, NIGH_JSON_ARRAY) || !messages->count)
         nigh_dialect_refuse(w, messages, "a list of messages must be given", "messages");
     for (const nigh_json *m = nigh_json_first(messages); m; m = m->next)
-        if (m->type != NIGH_JSON_OBJECT || !nigh_dialect_text(m, NIGH_STR("role")).len)
+        if (m->type != NIGH_JSON_OBJECT || !nigh_json_text(m, "role").len)
             nigh_dialect_refuse(w, m, "a message must be an object with a role", "messages");
     if (n && n->type != NIGH_JSON_NULL && !(n->is_int && n->integer == 1))
         nigh_dialect_refuse(w, n, "another place is asked for one answer at a time", "n");
@@ -69,8 +69,7 @@ void nigh_dialect_check(nigh_dialect_writer *w) {
 
 const nigh_json *nigh_dialect_function(nigh_dialect_writer *w, const nigh_json *tool, const char *where) {
     const nigh_json *f = nigh_json_get(tool, NIGH_STR("function"));
-    if (nigh_str_eq(nigh_dialect_text(tool, NIGH_STR("type")), NIGH_STR("function"))
-        && nigh_dialect_text(f, NIGH_STR("name")).len)
+    if (nigh_json_says(tool, "type", "function") && nigh_json_text(f, "name").len)
         return f;
     nigh_dialect_refuse(w, tool, "must be a function with a name", "%s", where);
     return NULL;

@@ -5,16 +5,16 @@
 
 /* ---- the request ---- */
 static void put_part(nigh_dialect_writer *w, const nigh_json *p, size_t i, bool answer) {
-    nigh_str type = nigh_dialect_text(p, NIGH_STR("type"));
+    nigh_str type = nigh_json_text(p, "type");
     if (nigh_str_eq(type, NIGH_STR("text")) || (answer && nigh_str_eq(type, NIGH_STR("refusal")))) {
         bool refusal = nigh_str_eq(type, NIGH_STR("refusal"));
         nigh_dialect_put(w, refusal ? "{\"type\":\"refusal\",\"refusal\":"
                             : answer ? "{\"type\":\"output_text\",\"text\":" : "{\"type\":\"input_text\",\"text\":");
-        nigh_dialect_put_string(w, nigh_dialect_text(p, type));
+        nigh_dialect_put_string(w, nigh_json_text(p, refusal ? "refusal" : "text"));
     } else if (!answer && nigh_str_eq(type, NIGH_STR("image_url"))) {
         const nigh_json *image = nigh_json_get(p, type);
         nigh_dialect_put(w, "{\"type\":\"input_image\",\"image_url\":");
-        nigh_dialect_put_string(w, nigh_dialect_text(image, NIGH_STR("url")));
+        nigh_dialect_put_string(w, nigh_json_text(image, "url"));
         nigh_dialect_put_field(w, "detail", nigh_json_get(image, NIGH_STR("detail")));
     } else if (!answer && nigh_str_eq(type, NIGH_STR("file"))) {
         const nigh_json *file = nigh_json_get(p, type);
@@ -34,7 +34,7 @@ static void put_part(nigh_dialect_writer *w, const nigh_json *p, size_t i, bool 
 
 static void put_content(nigh_dialect_writer *w, const nigh_json *content, size_t i, bool answer) {
     nigh_dialect_put(w, "[");
-    if (nigh_dialect_is(content, NIGH_JSON_STRING)) {
+    if (nigh_json_is(content, NIGH_JSON_STRING)) {
         nigh_dialect_put(w, answer ? "{\"type\":\"output_text\",\"text\":" : "{\"type\":\"input_text\",\"text\":");
         nigh_dialect_put_string(w, content->text);
         nigh_dialect_put(w, "}");
@@ -53,11 +53,11 @@ static void put_calls(nigh_dialect_writer *w, const nigh_json *calls, bool *any)
         nigh_dialect_put(w, *any ? ",{\"type\":\"function_call\",\"call_id\":"
                                  : "{\"type\":\"function_call\",\"call_id\":");
         *any = true;
-        nigh_dialect_put_string(w, nigh_dialect_text(c, NIGH_STR("id")));
+        nigh_dialect_put_string(w, nigh_json_text(c, "id"));
         nigh_dialect_put(w, ",\"name\":");
-        nigh_dialect_put_string(w, nigh_dialect_text(f, NIGH_STR("name")));
+        nigh_dialect_put_string(w, nigh_json_text(f, "name"));
         nigh_dialect_put(w, ",\"arguments\":");
-        nigh_dialect_put_string(w, nigh_dialect_text(f, NIGH_STR("arguments")));
+        nigh_dialect_put_string(w, nigh_json_text(f, "arguments"));
         nigh_dialect_put(w, "}");
     }
 }
@@ -66,16 +66,16 @@ static void put_calls(nigh_dialect_writer *w, const nigh_json *calls, bool *any)
 static void put_output(nigh_dialect_writer *w, const nigh_json *m, size_t i) {
     const nigh_json *content = nigh_json_get(m, NIGH_STR("content"));
     nigh_dialect_put(w, "{\"type\":\"function_call_output\",\"call_id\":");
-    nigh_dialect_put_string(w, nigh_dialect_text(m, NIGH_STR("tool_call_id")));
+    nigh_dialect_put_string(w, nigh_json_text(m, "tool_call_id"));
     nigh_dialect_put(w, ",\"output\":");
-    if (nigh_dialect_is(content, NIGH_JSON_STRING)) nigh_dialect_put_string(w, content->text);
+    if (nigh_json_is(content, NIGH_JSON_STRING)) nigh_dialect_put_string(w, content->text);
     else put_content(w, content, i, false);
     nigh_dialect_put(w, "}");
 }
 
 static void put_message(nigh_dialect_writer *w, const nigh_json *m, size_t i, bool *any) {
     char where[40];
-    nigh_str role = nigh_dialect_text(m, NIGH_STR("role"));
+    nigh_str role = nigh_json_text(m, "role");
     const nigh_json *content = nigh_json_get(m, NIGH_STR("content"));
     bool answer = nigh_str_eq(role, NIGH_STR("assistant"));
     nigh_format(where, sizeof where, "messages[%zu].", i);
@@ -109,9 +109,9 @@ static void put_tools(nigh_dialect_writer *w, const nigh_json *tools) {
         nigh_dialect_only(w, f, " name description parameters strict ", "tools.function.");
         if (t != tools->first) nigh_dialect_put(w, ",");
         nigh_dialect_put(w, "{\"type\":\"function\",\"name\":");
-        nigh_dialect_put_string(w, nigh_dialect_text(f, NIGH_STR("name")));
+        nigh_dialect_put_string(w, nigh_json_text(f, "name"));
         nigh_dialect_put_field(w, "description", nigh_json_get(f, NIGH_STR("description")));
-        if (nigh_dialect_is(parameters, NIGH_JSON_OBJECT)) nigh_dialect_put_field(w, "parameters", parameters);
+        if (nigh_json_is(parameters, NIGH_JSON_OBJECT)) nigh_dialect_put_field(w, "parameters", parameters);
         else nigh_dialect_put(w, ",\"parameters\":{\"type\":\"object\",\"properties\":{}}");
         /* Strict is the default here and was not in a chat. */
         nigh_dialect_put(w, nigh_dialect_is_empty(nigh_json_get(f, NIGH_STR("strict"))) ? ",\"strict\":false}"
@@ -121,16 +121,16 @@ static void put_tools(nigh_dialect_writer *w, const nigh_json *tools) {
 }
 
 static void put_choice(nigh_dialect_writer *w, const nigh_json *choice) {
-    if (!nigh_dialect_is(choice, NIGH_JSON_OBJECT)) { nigh_dialect_put_field(w, "tool_choice", choice); return; }
+    if (!nigh_json_is(choice, NIGH_JSON_OBJECT)) { nigh_dialect_put_field(w, "tool_choice", choice); return; }
     nigh_dialect_put(w, ",\"tool_choice\":{\"type\":\"function\",\"name\":");
-    nigh_dialect_put_string(w, nigh_dialect_text(nigh_dialect_function(w, choice, "tool_choice"), NIGH_STR("name")));
+    nigh_dialect_put_string(w, nigh_json_text(nigh_dialect_function(w, choice, "tool_choice"), "name"));
     nigh_dialect_put(w, "}");
 }
 
 static void put_format(nigh_dialect_writer *w, const nigh_json *format, const nigh_json *verbosity) {
     if (nigh_dialect_is_empty(format) && nigh_dialect_is_empty(verbosity)) return;
     nigh_dialect_put(w, ",\"text\":{\"format\":{\"type\":");
-    nigh_str type = nigh_dialect_text(format, NIGH_STR("type"));
+    nigh_str type = nigh_json_text(format, "type");
     nigh_dialect_put_string(w, type.len ? type : NIGH_STR("text"));
     const nigh_json *schema = nigh_json_get(format, NIGH_STR("json_schema"));
     for (const nigh_json *m = nigh_json_first(schema); m; m = m->next) {
@@ -155,7 +155,7 @@ nigh_status nigh_dialect_write_responses(nigh_dialect_writer *w) {
     nigh_dialect_only(w, w->root, known, "");
     for (size_t k = 0; k < 2; k++) {        /* 0 is what holds without them */
         const nigh_json *v = nigh_json_get(w->root, k ? NIGH_STR("presence_penalty") : NIGH_STR("frequency_penalty"));
-        if (nigh_dialect_is(v, NIGH_JSON_NUMBER) && v->number != 0)
+        if (nigh_json_is(v, NIGH_JSON_NUMBER) && v->number != 0)
             nigh_dialect_refuse(w, v, "the target's format cannot say this", "%s", k ? "presence_penalty"
                 : "frequency_penalty");
     }
@@ -170,7 +170,7 @@ nigh_status nigh_dialect_write_responses(nigh_dialect_writer *w) {
     put_format(w, nigh_json_get(w->root, NIGH_STR("response_format")), nigh_json_get(w->root, NIGH_STR("verbosity")));
     for (size_t k = 0; k < NIGH_COUNT(same); k++)
         nigh_dialect_put_field(w, same[k], nigh_json_get(w->root, nigh_str_of(same[k])));
-    nigh_str effort = nigh_dialect_text(w->root, NIGH_STR("reasoning_effort"));
+    nigh_str effort = nigh_json_text(w->root, "reasoning_effort");
     if (effort.len) {
         nigh_dialect_put(w, ",\"reasoning\":{\"effort\":");
         nigh_dialect_put_string(w, effort);
@@ -184,11 +184,10 @@ nigh_status nigh_dialect_write_responses(nigh_dialect_writer *w) {
 
 /* ---- the answer ---- */
 static void read_usage(nigh_dialect_answer *a, const nigh_json *usage) {
-    if (!nigh_dialect_is(usage, NIGH_JSON_OBJECT)) return;
-    a->usage.prompt_tokens = nigh_dialect_count(usage, NIGH_STR("input_tokens"));
-    a->usage.completion_tokens = nigh_dialect_count(usage, NIGH_STR("output_tokens"));
-    a->usage.cached_tokens = nigh_dialect_count(nigh_json_get(usage, NIGH_STR("input_tokens_details")),
-                                                NIGH_STR("cached_tokens"));
+    if (!nigh_json_is(usage, NIGH_JSON_OBJECT)) return;
+    a->usage.prompt_tokens = nigh_dialect_count(usage, "input_tokens");
+    a->usage.completion_tokens = nigh_dialect_count(usage, "output_tokens");
+    a->usage.cached_tokens = nigh_dialect_count(nigh_json_get(usage, NIGH_STR("input_tokens_details")), "cached_tokens");
     a->usage.known = true;
 }
 
@@ -198,7 +197,7 @@ static void read_end(nigh_dialect_answer *a, const nigh_json *response, nigh_str
     if (nigh_str_eq(status, NIGH_STR("completed")))
         a->finish = a->refused ? "content_filter" : a->tool_count ? "tool_calls" : "stop";
     else if (nigh_str_eq(status, NIGH_STR("incomplete"))) {
-        nigh_str why = nigh_dialect_text(nigh_json_get(response, NIGH_STR("incomplete_details")), NIGH_STR("reason"));
+        nigh_str why = nigh_json_text(nigh_json_get(response, NIGH_STR("incomplete_details")), "reason");
         a->finish = nigh_str_eq(why, NIGH_STR("content_filter")) ? "content_filter" : "length";
     } else {
         const nigh_json *error = nigh_json_get(response, NIGH_STR("error"));
@@ -211,26 +210,24 @@ static void read_end(nigh_dialect_answer *a, const nigh_json *response, nigh_str
 
 /* A whole item: what its pieces have not said yet. */
 static void read_call(nigh_dialect_answer *a, const nigh_json *item, uint32_t key) {
-    nigh_str arguments = nigh_dialect_text(item, NIGH_STR("arguments"));
+    nigh_str arguments = nigh_json_text(item, "arguments");
     if (nigh_dialect_tool_has_arguments(a, key)) arguments = (nigh_str){ 0 };
-    nigh_dialect_give_tool(a, key, nigh_dialect_text(item, NIGH_STR("call_id")),
-                           nigh_dialect_text(item, NIGH_STR("name")), arguments);
+    nigh_dialect_give_tool(a, key, nigh_json_text(item, "call_id"), nigh_json_text(item, "name"), arguments);
 }
 
 void nigh_dialect_responses_event(nigh_dialect_answer *a, const nigh_json *e) {
-    nigh_str type = nigh_dialect_text(e, NIGH_STR("type")), delta = nigh_dialect_text(e, NIGH_STR("delta"));
+    nigh_str type = nigh_json_text(e, "type"), delta = nigh_json_text(e, "delta");
     const nigh_json *response = nigh_json_get(e, NIGH_STR("response")), *item = nigh_json_get(e, NIGH_STR("item"));
-    uint32_t key = nigh_dialect_count(e, NIGH_STR("output_index"));
+    uint32_t key = nigh_dialect_count(e, "output_index");
     if (nigh_str_eq(type, NIGH_STR("response.created")) || nigh_str_eq(type, NIGH_STR("response.in_progress")))
-        nigh_dialect_give_begin(a, nigh_dialect_text(response, NIGH_STR("model")), nigh_dialect_text(response,
-            NIGH_STR("id")));
+        nigh_dialect_give_begin(a, nigh_json_text(response, "model"), nigh_json_text(response, "id"));
     else if (nigh_str_eq(type, NIGH_STR("response.output_text.delta"))) nigh_dialect_give_text(a, delta);
     else if (nigh_str_eq(type, NIGH_STR("response.refusal.delta"))) {
         a->refused = true;
         nigh_dialect_give_text(a, delta);
     } else if (nigh_str_eq(type, NIGH_STR("response.output_item.added"))
                || nigh_str_eq(type, NIGH_STR("response.output_item.done"))) {
-        if (nigh_str_eq(nigh_dialect_text(item, NIGH_STR("type")), NIGH_STR("function_call")))
+        if (nigh_json_says(item, "type", "function_call"))
             read_call(a, item, key);
         else a->alive = true;
     } else if (nigh_str_eq(type, NIGH_STR("response.function_call_arguments.delta")))
@@ -241,25 +238,24 @@ void nigh_dialect_responses_event(nigh_dialect_answer *a, const nigh_json *e) {
     else if (nigh_str_eq(type, NIGH_STR("response.failed"))) read_end(a, response, NIGH_STR("failed"));
     else if (nigh_str_eq(type, NIGH_STR("error"))) {
         const nigh_json *error = nigh_json_get(e, NIGH_STR("error"));
-        nigh_dialect_fail_said(a, nigh_dialect_is(error, NIGH_JSON_OBJECT) ? error : e);
+        nigh_dialect_fail_said(a, nigh_json_is(error, NIGH_JSON_OBJECT) ? error : e);
     } else if (nigh_str_starts(type, NIGH_STR("response.reasoning"))) a->alive = true;
     else if (!type.len) nigh_dialect_fail(a, NIGH_CALL_MALFORMED, "an event of the stream names no type");
 }
 
 void nigh_dialect_responses_whole(nigh_dialect_answer *a, const nigh_json *answer) {
     uint32_t key = 0;
-    nigh_dialect_give_begin(a, nigh_dialect_text(answer, NIGH_STR("model")),
-                            nigh_dialect_text(answer, NIGH_STR("id")));
+    nigh_dialect_give_begin(a, nigh_json_text(answer, "model"), nigh_json_text(answer, "id"));
     for (const nigh_json *item = nigh_json_first(nigh_json_get(answer, NIGH_STR("output"))); item;
          item = item->next, key++) {
-        nigh_str type = nigh_dialect_text(item, NIGH_STR("type"));
+        nigh_str type = nigh_json_text(item, "type");
         if (nigh_str_eq(type, NIGH_STR("function_call"))) read_call(a, item, key);
         if (!nigh_str_eq(type, NIGH_STR("message"))) continue;
         for (const nigh_json *p = nigh_json_first(nigh_json_get(item, NIGH_STR("content"))); p; p = p->next) {
-            nigh_str refusal = nigh_dialect_text(p, NIGH_STR("refusal"));
+            nigh_str refusal = nigh_json_text(p, "refusal");
             if (refusal.len) a->refused = true;
-            nigh_dialect_give_text(a, refusal.len ? refusal : nigh_dialect_text(p, NIGH_STR("text")));
+            nigh_dialect_give_text(a, refusal.len ? refusal : nigh_json_text(p, "text"));
         }
     }
-    read_end(a, answer, nigh_dialect_text(answer, NIGH_STR("status")));
+    read_end(a, answer, nigh_json_text(answer, "status"));
 }

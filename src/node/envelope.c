@@ -89,12 +89,6 @@ typedef struct {
     nigh_err *err;
 } loading;
 
-/* The text of a member; "" when it is missing or no text. */
-static nigh_str member(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->type == NIGH_JSON_STRING ? v->text : NIGH_STR("");
-}
-
 static nigh_status check_signature(loading *l, nigh_str id, const uint8_t key[32], const uint8_t *signature) {
     nigh_buf text = NIGH_BUF(NIGH_ENVELOPE_BYTES_MAX + 256);
     nigh_status status = signed_text(&text, id, l->policy);
@@ -117,7 +111,7 @@ static nigh_status check_signature(loading *l, nigh_str id, const uint8_t key[32
 static nigh_status open_envelope(loading *l, const nigh_json *root) {
     static const char *const keys[] = { "format", "version", "id", "policy", "key", "signature" };
     const nigh_json *version = nigh_json_get(root, NIGH_STR("version"));
-    nigh_str id = member(root, "id");
+    nigh_str id = nigh_json_text(root, "id");
     uint8_t key[32], signature[crypto_sign_BYTES];
     for (const nigh_json *v = root->first; v; v = v->next) {
         size_t i = 0;
@@ -129,9 +123,9 @@ static nigh_status open_envelope(loading *l, const nigh_json *root) {
     if (!version || !version->is_int || version->integer != 1)
         return nigh_failf(l->err, NIGH_EINVAL, 0, "%s: a signed policy of a version that is not known here",
                           l->o->path);
-    l->policy = member(root, "policy");
-    if (!is_id(id) || !l->policy.len || !nigh_hex_read(member(root, "key"), key, sizeof key)
-        || !nigh_hex_read(member(root, "signature"), signature, sizeof signature))
+    l->policy = nigh_json_text(root, "policy");
+    if (!is_id(id) || !l->policy.len || !nigh_hex_read(nigh_json_text(root, "key"), key, sizeof key)
+        || !nigh_hex_read(nigh_json_text(root, "signature"), signature, sizeof signature))
         return nigh_failf(l->err, NIGH_EINVAL, 0, "%s: a signed policy needs id, policy, key and signature",
                           l->o->path);
     l->facts.is_signed = true;
@@ -171,18 +165,18 @@ static nigh_status state_is_bad(loading *l) {
 static nigh_status compare_state(loading *l, const nigh_json *root, nigh_str name, nigh_buf *out, bool *write) {
     const nigh_json *list = nigh_json_get(root, NIGH_STR("policies"));
     *write = true;
-    if (!nigh_str_eq(member(root, "format"), NIGH_STR("nigh-policy-state")) || !list || list->type != NIGH_JSON_ARRAY)
+    if (!nigh_json_says(root, "format", "nigh-policy-state") || !list || list->type != NIGH_JSON_ARRAY)
         return state_is_bad(l);
     for (const nigh_json *v = list->first; v; v = v->next) {
         const nigh_json *seen = nigh_json_get(v, NIGH_STR("policy_version"));
         if (!seen || !seen->is_int || seen->integer < 0) return state_is_bad(l);
-        if (!nigh_str_eq(member(v, "name"), name)) {
+        if (!nigh_str_eq(nigh_json_text(v, "name"), name)) {
             NIGH_TRY(nigh_json_add_value(out, v));
             NIGH_TRY(nigh_buf_add_char(out, ','));
             continue;
         }
         uint64_t version = (uint64_t)seen->integer;
-        bool same = nigh_str_eq(member(v, "sha256"), nigh_str_of(l->facts.sha256));
+        bool same = nigh_str_eq(nigh_json_text(v, "sha256"), nigh_str_of(l->facts.sha256));
         if (l->facts.version < version) return older(l, version);
         if (l->facts.version == version && !same && l->facts.is_signed)
             return nigh_failf(l->err, NIGH_EPOLICY, 0, "%s: another policy of version %llu was in force already; every "
@@ -238,7 +232,7 @@ static nigh_status watch_version(loading *l) {
 /* ---- all of it ---- */
 
 static nigh_status load(loading *l, nigh_policy **out, const nigh_json *root, nigh_str text) {
-    bool envelope = nigh_str_eq(member(root, "format"), NIGH_STR("nigh-policy"));
+    bool envelope = nigh_json_says(root, "format", "nigh-policy");
     l->policy = text;
     if (envelope) NIGH_TRY(open_envelope(l, root));
     else if (l->o->trusted_count || l->o->require_signed)

@@ -52,15 +52,6 @@ void nigh_pen_json_text(nigh_pen *p, const nigh_json *v) {
     nigh_buf_release(&text);
 }
 
-nigh_str nigh_front_text(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return nigh_front_is(v, NIGH_JSON_STRING) ? v->text : NIGH_STR("");
-}
-
-bool nigh_front_says(const nigh_json *object, const char *key, const char *word) {
-    return nigh_str_eq(nigh_front_text(object, key), nigh_str_of(word));
-}
-
 /* ---- requests ---- */
 
 void nigh_front_read_common(nigh_pen *w, const nigh_json *root) {

@@ -33,10 +33,7 @@ void nigh_pen_refuse(nigh_pen *p, nigh_status code, const char *name, const char
 void nigh_pen_json_text(nigh_pen *p, const nigh_json *v);
 
 /* Reading what a stranger wrote: never fails. */
-static inline bool nigh_front_is(const nigh_json *v, nigh_json_type type) { return v && v->type == type; }
 static inline bool nigh_front_absent(const nigh_json *v) { return !v || v->type == NIGH_JSON_NULL; }
-nigh_str nigh_front_text(const nigh_json *object, const char *key);     /* "" unless it is a string */
-bool nigh_front_says(const nigh_json *object, const char *key, const char *word);
 
 /* ---- requests ---- */
 /* A body of this kind (not NIGH_FRONT_NONE) as a chat request; echo: see nigh_responses_read. Both are appended to.

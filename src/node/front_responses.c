@@ -16,7 +16,7 @@ static void bad_type(nigh_pen *w, const char *param, const char *wanted) {
 }
 
 static void no_type(nigh_pen *w, const char *param, const char *what, const nigh_json *v) {
-    nigh_str type = nigh_front_text(v, "type");
+    nigh_str type = nigh_json_text(v, "type");
     if (!type.len) nigh_pen_refuse(w, NIGH_EINVAL, "invalid_type", param, "%s need a type", what);
     else
         nigh_pen_refuse(w, NIGH_ENOSUP, "unsupported_value", param, "%s of type '%.*s' are not supported here", what,
@@ -26,18 +26,18 @@ static void no_type(nigh_pen *w, const char *param, const char *what, const nigh
 /* ---- parts ---- */
 
 static bool is_text_part(const nigh_json *p) {
-    return nigh_front_says(p, "type", "input_text") || nigh_front_says(p, "type", "output_text")
-           || nigh_front_says(p, "type", "text");
+    return nigh_json_says(p, "type", "input_text") || nigh_json_says(p, "type", "output_text")
+           || nigh_json_says(p, "type", "text");
 }
 
 static void put_part(nigh_pen *w, const nigh_json *p) {
     const nigh_json *text = nigh_json_get(p, is_text_part(p) ? NIGH_STR("text") : NIGH_STR("refusal"));
-    nigh_str url = nigh_front_text(p, "image_url"), detail = nigh_front_text(p, "detail");
-    if (is_text_part(p) || nigh_front_says(p, "type", "refusal")) {
-        if (!nigh_front_is(text, NIGH_JSON_STRING)) { bad_type(w, "input", "parts whose text is a string"); return; }
+    nigh_str url = nigh_json_text(p, "image_url"), detail = nigh_json_text(p, "detail");
+    if (is_text_part(p) || nigh_json_says(p, "type", "refusal")) {
+        if (!nigh_json_is(text, NIGH_JSON_STRING)) { bad_type(w, "input", "parts whose text is a string"); return; }
         nigh_pen_put(w, "{\"type\":\"text\",\"text\":");
         nigh_pen_string(w, text->text);
-    } else if (nigh_front_says(p, "type", "input_image") && url.len) {
+    } else if (nigh_json_says(p, "type", "input_image") && url.len) {
         nigh_pen_put(w, "{\"type\":\"image_url\",\"image_url\":{\"url\":");
         nigh_pen_string(w, url);
         if (detail.len) {
@@ -50,8 +50,8 @@ static void put_part(nigh_pen *w, const nigh_json *p) {
 }
 
 static void put_content(nigh_pen *w, const nigh_json *content) {
-    if (nigh_front_is(content, NIGH_JSON_STRING)) { nigh_pen_string(w, content->text); return; }
-    if (!nigh_front_is(content, NIGH_JSON_ARRAY)) {
+    if (nigh_json_is(content, NIGH_JSON_STRING)) { nigh_pen_string(w, content->text); return; }
+    if (!nigh_json_is(content, NIGH_JSON_ARRAY)) {
         bad_type(w, "input", "messages whose content is a string or an array of parts");
         return;
     }
@@ -83,7 +83,7 @@ static void begin_message(nigh_pen *w, items *s, const char *role) {
 static void put_message(nigh_pen *w, items *s, const nigh_json *m) {
     static const char *const roles[] = { "user", "assistant", "system", "developer" };
     const char *role = NULL;
-    for (size_t i = 0; i < NIGH_COUNT(roles); i++) if (nigh_front_says(m, "role", roles[i])) role = roles[i];
+    for (size_t i = 0; i < NIGH_COUNT(roles); i++) if (nigh_json_says(m, "role", roles[i])) role = roles[i];
     if (!role) {
         nigh_pen_refuse(w, NIGH_EINVAL, "invalid_value", "input", "a message has no role, or an unknown one");
         return;
@@ -96,8 +96,8 @@ static void put_message(nigh_pen *w, items *s, const nigh_json *m) {
 
 static void put_call(nigh_pen *w, items *s, const nigh_json *item) {
     const nigh_json *arguments = nigh_json_get(item, NIGH_STR("arguments"));
-    nigh_str id = nigh_front_text(item, "call_id"), name = nigh_front_text(item, "name");
-    if (!id.len || !name.len || !nigh_front_is(arguments, NIGH_JSON_STRING)) {
+    nigh_str id = nigh_json_text(item, "call_id"), name = nigh_json_text(item, "name");
+    if (!id.len || !name.len || !nigh_json_is(arguments, NIGH_JSON_STRING)) {
         bad_type(w, "input", "calls of functions with a call_id, a name and arguments");
         return;
     }
@@ -118,17 +118,17 @@ static void put_call(nigh_pen *w, items *s, const nigh_json *item) {
 /* A string, so that JSON in it can be looked into on the way out. */
 static void put_output(nigh_pen *w, items *s, const nigh_json *item) {
     const nigh_json *output = nigh_json_get(item, NIGH_STR("output"));
-    nigh_str id = nigh_front_text(item, "call_id");
+    nigh_str id = nigh_json_text(item, "call_id");
     nigh_buf text = NIGH_BUF(NIGH_FRONT_BODY_MAX);
     nigh_pen t = { .out = &text };
     if (!id.len) bad_type(w, "input", "results of functions with a call_id");
-    if (nigh_front_is(output, NIGH_JSON_STRING)) nigh_pen_add(&t, output->text);
-    else if (!nigh_front_is(output, NIGH_JSON_ARRAY)) bad_type(w, "input", "results of functions with an output");
+    if (nigh_json_is(output, NIGH_JSON_STRING)) nigh_pen_add(&t, output->text);
+    else if (!nigh_json_is(output, NIGH_JSON_ARRAY)) bad_type(w, "input", "results of functions with an output");
     else
         for (const nigh_json *p = output->first; p && w->bad == NIGH_OK; p = p->next) {
             if (!is_text_part(p)) { no_type(w, "input", "parts of results", p); break; }
             if (p != output->first) nigh_pen_put(&t, "\n");
-            nigh_pen_add(&t, nigh_front_text(p, "text"));
+            nigh_pen_add(&t, nigh_json_text(p, "text"));
         }
     begin_message(w, s, "tool");
     if (w->bad == NIGH_OK) w->bad = t.bad;
@@ -142,12 +142,12 @@ static void put_output(nigh_pen *w, items *s, const nigh_json *item) {
 static void put_item(nigh_pen *w, items *s, const nigh_json *item) {
     bool typed = !nigh_front_absent(nigh_json_get(item, NIGH_STR("type")));
     if (item->type != NIGH_JSON_OBJECT) bad_type(w, "input", "a string or an array of items");
-    else if (!typed || nigh_front_says(item, "type", "message")) put_message(w, s, item);
-    else if (nigh_front_says(item, "type", "function_call")) put_call(w, s, item);
-    else if (nigh_front_says(item, "type", "function_call_output")) put_output(w, s, item);
-    else if (nigh_front_says(item, "type", "item_reference"))
+    else if (!typed || nigh_json_says(item, "type", "message")) put_message(w, s, item);
+    else if (nigh_json_says(item, "type", "function_call")) put_call(w, s, item);
+    else if (nigh_json_says(item, "type", "function_call_output")) put_output(w, s, item);
+    else if (nigh_json_says(item, "type", "item_reference"))
         nigh_pen_refuse(w, NIGH_ENOSUP, "unsupported_value", "input", "nothing is stored here that an item could name");
-    else if (!nigh_front_says(item, "type", "reasoning")) no_type(w, "input", "items", item);
+    else if (!nigh_json_says(item, "type", "reasoning")) no_type(w, "input", "items", item);
 }
 
 static void put_input(nigh_pen *w, const nigh_json *root) {
@@ -179,7 +179,7 @@ static void put_input(nigh_pen *w, const nigh_json *root) {
 static void put_function(nigh_pen *w, const nigh_json *t) {
     static const char *const names[] = { "description", "parameters", "strict" };
     nigh_pen_put(w, "{\"type\":\"function\",\"function\":{\"name\":");
-    nigh_pen_string(w, nigh_front_text(t, "name"));
+    nigh_pen_string(w, nigh_json_text(t, "name"));
     for (size_t i = 0; i < NIGH_COUNT(names); i++)
         nigh_pen_member(w, names[i], nigh_json_get(t, nigh_str_of(names[i])));
     nigh_pen_put(w, "}}");
@@ -191,7 +191,7 @@ static void put_tools(nigh_pen *w, const nigh_json *tools) {
     if (tools->type != NIGH_JSON_ARRAY) { bad_type(w, "tools", "an array"); return; }
     nigh_pen_put(w, ",\"tools\":[");
     for (const nigh_json *t = tools->first; t; t = t->next) {
-        if (!nigh_front_says(t, "type", "function")) continue;
+        if (!nigh_json_says(t, "type", "function")) continue;
         if (any) nigh_pen_put(w, ",");
         any = true;
         put_function(w, t);
@@ -200,10 +200,10 @@ static void put_tools(nigh_pen *w, const nigh_json *tools) {
 }
 
 static void put_choice(nigh_pen *w, const nigh_json *choice) {
-    nigh_str name = nigh_front_text(choice, "name");
+    nigh_str name = nigh_json_text(choice, "name");
     if (nigh_front_absent(choice)) return;
     if (choice->type == NIGH_JSON_STRING) nigh_pen_member(w, "tool_choice", choice);
-    else if (nigh_front_says(choice, "type", "function") && name.len) {
+    else if (nigh_json_says(choice, "type", "function") && name.len) {
         nigh_pen_put(w, ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":");
         nigh_pen_string(w, name);
         nigh_pen_put(w, "}}");
@@ -216,18 +216,18 @@ static void put_format(nigh_pen *w, const nigh_json *text) {
     static const char *const names[] = { "description", "schema", "strict" };
     const nigh_json *format = nigh_json_get(text, NIGH_STR("format"));
     nigh_pen_member(w, "verbosity", nigh_json_get(text, NIGH_STR("verbosity")));
-    if (nigh_front_absent(format) || nigh_front_says(format, "type", "text")) return;
-    if (nigh_front_says(format, "type", "json_object")) {
+    if (nigh_front_absent(format) || nigh_json_says(format, "type", "text")) return;
+    if (nigh_json_says(format, "type", "json_object")) {
         nigh_pen_put(w, ",\"response_format\":{\"type\":\"json_object\"}");
         return;
     }
-    if (!nigh_front_says(format, "type", "json_schema") || !nigh_front_text(format, "name").len) {
+    if (!nigh_json_says(format, "type", "json_schema") || !nigh_json_text(format, "name").len) {
         nigh_pen_refuse(w, NIGH_EINVAL, "invalid_value", "text.format",
             "'text.format' must be text, json_object, or a json_schema with a name");
         return;
     }
     nigh_pen_put(w, ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":");
-    nigh_pen_string(w, nigh_front_text(format, "name"));
+    nigh_pen_string(w, nigh_json_text(format, "name"));
     for (size_t i = 0; i < NIGH_COUNT(names); i++)
         nigh_pen_member(w, names[i], nigh_json_get(format, nigh_str_of(names[i])));
     nigh_pen_put(w, "}}");
@@ -243,7 +243,7 @@ static void check(nigh_pen *w, const nigh_json *root) {
         if (!nigh_front_absent(nigh_json_get(root, nigh_str_of(stored[i]))))
             nigh_pen_refuse(w, NIGH_ENOSUP, "unsupported_value", stored[i],
                 "'%s' is not supported: nothing is stored here; send the whole conversation as 'input'", stored[i]);
-    if (nigh_front_is(background, NIGH_JSON_BOOL) && background->boolean)
+    if (nigh_json_is(background, NIGH_JSON_BOOL) && background->boolean)
         nigh_pen_refuse(w, NIGH_ENOSUP, "unsupported_value", "background",
             "'background' is not supported: nothing is stored here");
     if (!nigh_front_absent(logprobs) && !(logprobs->is_int && logprobs->integer == 0))

@@ -44,16 +44,6 @@ static bool key_fits(const uint8_t *wanted, nigh_str key) {
 
 /* ---- a record against its columns ---- */
 
-static int64_t number_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->type == NIGH_JSON_NUMBER && v->is_int ? v->integer : -1;
-}
-
-static nigh_str text_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->type == NIGH_JSON_STRING ? v->text : NIGH_STR("");
-}
-
 /* A body never holds bytes that are no UTF-8; a column holds them as they came. */
 static bool same_text(nigh_str column, nigh_str text) {
     nigh_buf a = NIGH_BUF(8 * NIGH_RECORD_TEXT), b = NIGH_BUF(8 * NIGH_RECORD_TEXT);
@@ -69,19 +59,19 @@ static int64_t sum(int64_t a, int64_t b) { return a > INT64_MAX - b ? INT64_MAX 
 
 static bool columns_fit(sqlite3_stmt *s, const nigh_json *record) {
     const nigh_json *last = NULL;
-    int64_t out = 0, in = 0, marks = text_of(record, "degraded").len ? NIGH_LEDGER_DEGRADED : 0;
-    if (nigh_str_eq(text_of(record, "outcome"), NIGH_STR("error"))) marks |= NIGH_LEDGER_ERROR;
+    int64_t out = 0, in = 0, marks = nigh_json_text(record, "degraded").len ? NIGH_LEDGER_DEGRADED : 0;
+    if (nigh_json_says(record, "outcome", "error")) marks |= NIGH_LEDGER_ERROR;
     for (const nigh_json *h = nigh_json_first(nigh_json_get(record, NIGH_STR("hops"))); h; h = h->next) {
-        out = sum(out, number_of(h, "bytes_out"));
-        in = sum(in, number_of(h, "bytes_in"));
+        out = sum(out, nigh_json_int(h, "bytes_out", -1));
+        in = sum(in, nigh_json_int(h, "bytes_in", -1));
         last = h;
     }
-    return sqlite3_column_int64(s, 1) == number_of(record, "at_ms")
-           && sqlite3_column_int64(s, 2) == nigh_ledger_key(text_of(record, "id"))
-           && same_text(nigh_column(s, 3), text_of(record, "tenant"))
-           && same_text(nigh_column(s, 4), text_of(record, "feature"))
-           && same_text(nigh_column(s, 5), text_of(last, "target")) && sqlite3_column_int64(s, 6) == out
-           && sqlite3_column_int64(s, 7) == in && sqlite3_column_int64(s, 8) == number_of(record, "cost_nusd")
+    return sqlite3_column_int64(s, 1) == nigh_json_int(record, "at_ms", -1)
+           && sqlite3_column_int64(s, 2) == nigh_ledger_key(nigh_json_text(record, "id"))
+           && same_text(nigh_column(s, 3), nigh_json_text(record, "tenant"))
+           && same_text(nigh_column(s, 4), nigh_json_text(record, "feature"))
+           && same_text(nigh_column(s, 5), nigh_json_text(last, "target")) && sqlite3_column_int64(s, 6) == out
+           && sqlite3_column_int64(s, 7) == in && sqlite3_column_int64(s, 8) == nigh_json_int(record, "cost_nusd", -1)
            && sqlite3_column_int64(s, 9) == marks;
 }
 
@@ -233,7 +223,7 @@ static bool read_hash(const nigh_json *v, nigh_hash *out) {
 }
 
 static bool read_count(const nigh_json *object, const char *key, uint64_t *out) {
-    int64_t n = number_of(object, key);
+    int64_t n = nigh_json_int(object, key, -1);
     *out = (uint64_t)n;
     return n >= 0;
 }
@@ -264,12 +254,12 @@ static nigh_status compute_chain(const nigh_json *receipt, const nigh_receipt_pr
 static nigh_status read_receipt(const nigh_json *receipt, nigh_receipt_proof *p, uint8_t *id, nigh_err *err) {
     const nigh_json *head = nigh_json_get(receipt, NIGH_STR("head")), *record = nigh_json_get(receipt,
                                                                                           NIGH_STR("record"));
-    nigh_str ledger = text_of(receipt, "ledger"), key = text_of(head, "key");
+    nigh_str ledger = nigh_json_text(receipt, "ledger"), key = nigh_json_text(head, "key");
     uint8_t bytes[32];
-    if (!nigh_str_eq(text_of(receipt, "format"), NIGH_STR("nigh-receipt")) || !record
+    if (!nigh_json_says(receipt, "format", "nigh-receipt") || !record
         || record->type != NIGH_JSON_OBJECT || !head)
         return nigh_fail(err, NIGH_EINVAL, 0, "this is not a signed receipt (format nigh-receipt)");
-    if (number_of(receipt, "version") != 1)
+    if (nigh_json_int(receipt, "version", -1) != 1)
         return nigh_fail(err, NIGH_EINVAL, 0, "the receipt has a version that is not known here");
     if (!nigh_hex_read(ledger, id, NIGH_LEDGER_ID_BYTES) || !nigh_hex_read(key, bytes, 32)
         || !read_count(receipt, "n", &p->n) || !read_count(head, "n", &p->head_n)
@@ -291,8 +281,8 @@ nigh_status nigh_ledger_check_receipt(const nigh_json *receipt, const uint8_t *p
     NIGH_TRY(read_receipt(receipt, out, id, err));
     NIGH_TRY(compute_chain(receipt, out, &chain, err));
     if (!read_hash(nigh_json_get(head, NIGH_STR("chain")), &stated)
-        || !nigh_hex_read(text_of(head, "signature"), signature, sizeof signature)
-        || !nigh_hex_read(text_of(head, "key"), key, sizeof key))
+        || !nigh_hex_read(nigh_json_text(head, "signature"), signature, sizeof signature)
+        || !nigh_hex_read(nigh_json_text(head, "key"), key, sizeof key))
         return nigh_fail(err, NIGH_EINVAL, 0, "the receipt has no signature");
     if (!nigh_hash_eq(&chain, &stated))
         return nigh_failf(err, NIGH_EDATA, out->n, "the record was changed: with it the chain does not come to what "

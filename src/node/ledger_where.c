@@ -4,25 +4,6 @@
 
 enum { ANSWER_MAX = 16 << 10 };
 
-static nigh_str text_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->type == NIGH_JSON_STRING ? v->text : NIGH_STR("");
-}
-
-static uint64_t number_of(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->is_int && v->integer > 0 ? (uint64_t)v->integer : 0;
-}
-
-static bool is_true(const nigh_json *object, const char *key) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(key));
-    return v && v->type == NIGH_JSON_BOOL && v->boolean;
-}
-
-static bool is(const nigh_json *object, const char *key, const char *word) {
-    return nigh_str_eq(text_of(object, key), nigh_str_of(word));
-}
-
 static nigh_status say(nigh_buf *b, const char *text) { return nigh_buf_add(b, nigh_str_of(text)); }
 static nigh_status name(nigh_buf *b, nigh_str s) { return nigh_buf_add(b, s.len ? s : NIGH_STR("(no name)")); }
 
@@ -46,7 +27,7 @@ static nigh_status say_time(nigh_buf *b, uint64_t s) {
 
 /* Did anything of the request go to it? */
 static bool got_something(const nigh_json *hop) {
-    return !is(hop, "tier", "device") && number_of(hop, "bytes_out") > 0;
+    return !nigh_json_says(hop, "tier", "device") && nigh_json_count(hop, "bytes_out") > 0;
 }
 
 static const nigh_json *hops_of(const nigh_json *record) {
@@ -60,10 +41,10 @@ static bool anything_left(const nigh_json *record) {
 
 /* "mid (edge, DE, 10.0.0.7)" */
 static nigh_status say_place(nigh_buf *b, const nigh_json *hop) {
-    nigh_str region = text_of(hop, "region"), address = text_of(hop, "address");
-    NIGH_TRY(name(b, text_of(hop, "target")));
+    nigh_str region = nigh_json_text(hop, "region"), address = nigh_json_text(hop, "address");
+    NIGH_TRY(name(b, nigh_json_text(hop, "target")));
     NIGH_TRY(say(b, " ("));
-    NIGH_TRY(name(b, text_of(hop, "tier")));
+    NIGH_TRY(name(b, nigh_json_text(hop, "tier")));
     NIGH_TRY(say(b, ", "));
     NIGH_TRY(region.len ? nigh_buf_add(b, region) : say(b, "region not stated"));
     if (address.len) NIGH_TRY(say(b, ", "));
@@ -72,7 +53,7 @@ static nigh_status say_place(nigh_buf *b, const nigh_json *hop) {
 }
 
 static nigh_status say_model(nigh_buf *b, const nigh_json *hop) {
-    nigh_str model = text_of(hop, "model"), hash = text_of(hop, "model_sha256");
+    nigh_str model = nigh_json_text(hop, "model"), hash = nigh_json_text(hop, "model_sha256");
     if (!model.len) return NIGH_OK;
     NIGH_TRY(say(b, " by the model "));
     NIGH_TRY(nigh_buf_add(b, model));
@@ -80,20 +61,20 @@ static nigh_status say_model(nigh_buf *b, const nigh_json *hop) {
 }
 
 static nigh_status say_traffic(nigh_buf *b, const nigh_json *hop) {
-    NIGH_TRY(say_bytes(b, number_of(hop, "bytes_out")));
+    NIGH_TRY(say_bytes(b, nigh_json_count(hop, "bytes_out")));
     NIGH_TRY(say(b, " out, "));
-    NIGH_TRY(say_bytes(b, number_of(hop, "bytes_in")));
+    NIGH_TRY(say_bytes(b, nigh_json_count(hop, "bytes_in")));
     return say(b, " back");
 }
 
 /* ---- where did it go ---- */
 
 static nigh_status say_answered(nigh_buf *b, const nigh_json *record, const nigh_json *last) {
-    nigh_str degraded = text_of(record, "degraded"), rule = text_of(record, "rule");
-    if (is(record, "outcome", "queued")) NIGH_TRY(say(b, "It waits on this device for a line"));
-    else if (is(record, "outcome", "error")) NIGH_TRY(say(b, "It was not answered"));
+    nigh_str degraded = nigh_json_text(record, "degraded"), rule = nigh_json_text(record, "rule");
+    if (nigh_json_says(record, "outcome", "queued")) NIGH_TRY(say(b, "It waits on this device for a line"));
+    else if (nigh_json_says(record, "outcome", "error")) NIGH_TRY(say(b, "It was not answered"));
     else if (!last) NIGH_TRY(say(b, "It was answered on this device, without a model"));
-    else if (is(last, "tier", "device")) {
+    else if (nigh_json_says(last, "tier", "device")) {
         NIGH_TRY(say(b, "It was answered on this device"));
         NIGH_TRY(say_model(b, last));
     } else {
@@ -101,7 +82,7 @@ static nigh_status say_answered(nigh_buf *b, const nigh_json *record, const nigh
         NIGH_TRY(say_place(b, last));
         NIGH_TRY(say_model(b, last));
     }
-    if (is(record, "outcome", "error") && rule.len) {
+    if (nigh_json_says(record, "outcome", "error") && rule.len) {
         NIGH_TRY(say(b, ": "));
         NIGH_TRY(nigh_buf_add(b, rule));
     }
@@ -123,9 +104,9 @@ static nigh_status say_where(nigh_buf *b, const nigh_json *record) {
         NIGH_TRY(say_place(b, h));
         NIGH_TRY(say(b, ": "));
         NIGH_TRY(say_traffic(b, h));
-        if (!is(h, "ended", "ok")) {
+        if (!nigh_json_says(h, "ended", "ok")) {
             NIGH_TRY(say(b, "; it ended with: "));
-            NIGH_TRY(name(b, text_of(h, "ended")));
+            NIGH_TRY(name(b, nigh_json_text(h, "ended")));
         }
         NIGH_TRY(say(b, "."));
     }
@@ -138,16 +119,17 @@ static nigh_status say_where(nigh_buf *b, const nigh_json *record) {
 /* ---- who can read it ---- */
 
 static nigh_status say_who(nigh_buf *b, const nigh_json *record) {
-    uint64_t replaced = number_of(record, "redacted");
-    const char *from = is(record, "to", "loopback") ? "from this machine"
-                       : is(record, "to", "private") ? "from the local network"
-                       : is(record, "to", "public") ? "from outside the local network" : "from a place not recorded";
+    uint64_t replaced = nigh_json_count(record, "redacted");
+    const char *from = nigh_json_says(record, "to", "loopback") ? "from this machine"
+                       : nigh_json_says(record, "to", "private") ? "from the local network"
+                       : nigh_json_says(record, "to", "public") ? "from outside the local network"
+                                                                : "from a place not recorded";
     NIGH_TRY(nigh_buf_addf(b, "Whoever asked, %s, and whoever runs this device.", from));
     for (const nigh_json *h = hops_of(record); h; h = h->next) {
         if (!got_something(h)) continue;
         NIGH_TRY(say(b, " Whoever runs "));
-        NIGH_TRY(name(b, text_of(h, "target")));
-        NIGH_TRY(say(b, is_true(h, "trains") ? ", which may train on it."
+        NIGH_TRY(name(b, nigh_json_text(h, "target")));
+        NIGH_TRY(say(b, nigh_json_true(h, "trains") ? ", which may train on it."
                                              : ", which says that it does not train on it."));
     }
     if (!anything_left(record)) return NIGH_OK;
@@ -159,7 +141,7 @@ static nigh_status say_who(nigh_buf *b, const nigh_json *record) {
 /* ---- how long is it kept ---- */
 
 static nigh_status say_kept(nigh_buf *b, const nigh_json *record) {
-    uint64_t output = number_of(record, "keep_output_s"), cache = number_of(record, "keep_cache_s");
+    uint64_t output = nigh_json_count(record, "keep_output_s"), cache = nigh_json_count(record, "keep_cache_s");
     NIGH_TRY(say(b, "On this device: "));
     if (!output && !cache) NIGH_TRY(say(b, "neither the request nor the answer"));
     if (output) {
@@ -175,12 +157,12 @@ static nigh_status say_kept(nigh_buf *b, const nigh_json *record) {
         const nigh_json *kept = nigh_json_get(h, NIGH_STR("retention_s"));
         if (!got_something(h)) continue;
         NIGH_TRY(say(b, " "));
-        NIGH_TRY(name(b, text_of(h, "target")));
+        NIGH_TRY(name(b, nigh_json_text(h, "target")));
         if (!kept || kept->type != NIGH_JSON_NUMBER) NIGH_TRY(say(b, " does not say how long it keeps what it got"));
         else if (!kept->integer) NIGH_TRY(say(b, " says that it keeps nothing"));
         else {
             NIGH_TRY(say(b, " says that it keeps what it got for "));
-            NIGH_TRY(say_time(b, number_of(h, "retention_s")));
+            NIGH_TRY(say_time(b, nigh_json_count(h, "retention_s")));
         }
         NIGH_TRY(say(b, "."));
     }
@@ -194,7 +176,7 @@ static nigh_status say_regions(nigh_buf *b, const nigh_json *record) {
     if (!anything_left(record)) return say(b, " This one did not leave the device.");
     NIGH_TRY(say(b, " This one went to: "));
     for (const nigh_json *h = hops_of(record); h; h = h->next) {
-        nigh_str region = text_of(h, "region");
+        nigh_str region = nigh_json_text(h, "region");
         if (!got_something(h)) continue;
         if (!first) NIGH_TRY(say(b, ", "));
         NIGH_TRY(region.len ? nigh_buf_add(b, region) : say(b, "a region that is not stated"));
@@ -204,14 +186,14 @@ static nigh_status say_regions(nigh_buf *b, const nigh_json *record) {
 }
 
 static nigh_status say_leave(nigh_buf *b, const nigh_json *record) {
-    uint64_t version = number_of(record, "policy_version");
-    bool may = is_true(record, "may_leave_region");
+    uint64_t version = nigh_json_count(record, "policy_version");
+    bool may = nigh_json_true(record, "may_leave_region");
     if (!version) NIGH_TRY(say(b, may ? "Yes: no policy was in force." : "No policy was in force; nothing but this "
                                         "device answers then."));
     else {
         NIGH_TRY(nigh_buf_addf(b, "%s: version %llu of the policy lets ", may ? "Yes" : "No",
                                (unsigned long long)version));
-        NIGH_TRY(name(b, text_of(record, "feature")));
+        NIGH_TRY(name(b, nigh_json_text(record, "feature")));
         NIGH_TRY(say(b, may ? " leave its region." : " reach no place outside its region."));
     }
     return say_regions(b, record);
@@ -224,9 +206,9 @@ nigh_status nigh_ledger_explain(const nigh_json *record, nigh_buf *out) {
         { "where", say_where }, { "who", say_who }, { "kept", say_kept }, { "leave", say_leave } };
     nigh_buf b = NIGH_BUF(ANSWER_MAX);
     nigh_status status = nigh_buf_add(out, NIGH_STR("{\"id\":"));
-    if (status == NIGH_OK) status = nigh_json_add_string(out, text_of(record, "id"));
+    if (status == NIGH_OK) status = nigh_json_add_string(out, nigh_json_text(record, "id"));
     if (status == NIGH_OK)
-        status = nigh_buf_addf(out, ",\"at_ms\":%llu", (unsigned long long)number_of(record, "at_ms"));
+        status = nigh_buf_addf(out, ",\"at_ms\":%llu", (unsigned long long)nigh_json_count(record, "at_ms"));
     for (size_t i = 0; i < NIGH_COUNT(answers) && status == NIGH_OK; i++) {
         b.len = 0;
         status = answers[i].say(&b, record);

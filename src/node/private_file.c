@@ -90,6 +90,7 @@ nigh_status nigh_private_destroy(const char *path, nigh_err *err) {
              && nigh_file_write_all(fd, (nigh_str){ (const char *)noise, nigh_min(sizeof noise, (size_t)left) });
     ok = ok && fsync(fd) == 0;
     close(fd);
-    if (unlink(path) == 0 && ok) return nigh_file_sync_folder(path) ? NIGH_OK : failed(path, "taken out of its folder", err);
+    if (unlink(path) == 0 && ok)
+        return nigh_file_sync_folder(path) ? NIGH_OK : failed(path, "taken out of its folder", err);
     return nigh_failf(err, NIGH_EIO, 0, "%s: cannot be overwritten and removed: %s", path, strerror(errno));
 }

@@ -112,25 +112,15 @@ static int inside(void *ud, int out) {
 
 /* ---- outside: the comparison ---- */
 
-static uint64_t number(const nigh_json *object, const char *name) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(name));
-    return v && v->type == NIGH_JSON_NUMBER && v->is_int && v->integer > 0 ? (uint64_t)v->integer : 0;
-}
-
-static bool is_text(const nigh_json *object, const char *name, const char *value) {
-    const nigh_json *v = nigh_json_get(object, nigh_str_of(name));
-    return v && v->type == NIGH_JSON_STRING && nigh_str_eq(v->text, nigh_str_of(value));
-}
-
 static void add_hops(const nigh_json *records, nigh_prove_result *r) {
     for (const nigh_json *one = nigh_json_first(records); one; one = one->next) {
         const nigh_json *hops = nigh_json_get(one, NIGH_STR("hops"));
-        r->answered += is_text(one, "outcome", "answered");
+        r->answered += nigh_json_says(one, "outcome", "answered");
         for (const nigh_json *h = nigh_json_first(hops); h; h = h->next) {
-            if (is_text(h, "tier", "device")) continue;
+            if (nigh_json_says(h, "tier", "device")) continue;
             r->calls_away++;
-            r->ledger_out += number(h, "bytes_out");
-            r->ledger_in += number(h, "bytes_in");
+            r->ledger_out += nigh_json_count(h, "bytes_out");
+            r->ledger_in += nigh_json_count(h, "bytes_in");
         }
     }
 }

@@ -38,6 +38,29 @@ static void test_tree(void) {
     CHECK(doc.root == NULL && nigh_alloc_live_bytes() == 0);
 }
 
+static void test_members(void) {
+    nigh_json_doc doc;
+    CHECK(nigh_json_parse(&doc, NIGH_STR("{\"s\":\"x\",\"e\":\"\",\"n\":7,\"m\":-7,\"f\":7.5,\"t\":true,"
+                                         "\"no\":false,\"z\":null,\"a\":[1]}"), NULL) == NIGH_OK);
+    const struct { const char *key, *text; int64_t number; uint64_t count; bool is_true;
+    } cases[] = { { "s", "x", -1, 0, false }, { "e", "", -1, 0, false }, { "n", "", 7, 7, false },
+                  { "m", "", -7, 0, false }, { "f", "", -1, 0, false }, { "t", "", -1, 0, true },
+                  { "no", "", -1, 0, false }, { "z", "", -1, 0, false }, { "a", "", -1, 0, false },
+                  { "absent", "", -1, 0, false } };
+    for (size_t i = 0; i < NIGH_COUNT(cases); i++) {
+        const char *key = cases[i].key;
+        CHECK_MSG(nigh_str_eq(nigh_json_text(doc.root, key), nigh_str_of(cases[i].text)), "%s", key);
+        CHECK_MSG(nigh_json_int(doc.root, key, -1) == cases[i].number, "%s", key);
+        CHECK_MSG(nigh_json_count(doc.root, key) == cases[i].count, "%s", key);
+        CHECK_MSG(nigh_json_true(doc.root, key) == cases[i].is_true, "%s", key);
+        CHECK_MSG(nigh_json_says(doc.root, key, "x") == (i == 0), "%s", key);
+        CHECK_MSG(nigh_json_says(doc.root, key, "") == (i == 1), "%s", key);     /* a string, and empty */
+    }
+    CHECK(nigh_json_text(NULL, "s").len == 0 && !nigh_json_says(NULL, "s", "") && nigh_json_int(NULL, "n", 3) == 3
+          && nigh_json_count(NULL, "n") == 0 && !nigh_json_true(NULL, "t"));
+    nigh_json_release(&doc);
+}
+
 static void test_refused(void) {
     const struct { nigh_str text; nigh_status status; uint64_t at;
     } cases[] = { { NIGH_STR(""), NIGH_EINVAL, 0 },
@@ -243,5 +266,5 @@ static void test_reading(void) {
     CHECK(nigh_json_to_f64(nigh_str_of(text)) == 9007199254740994.0);
 }
 
-TEST_MAIN(T(test_tree), T(test_refused), T(test_depth), T(test_many_keys), T(test_faults), T(test_strings),
+TEST_MAIN(T(test_tree), T(test_members), T(test_refused), T(test_depth), T(test_many_keys), T(test_faults), T(test_strings),
           T(test_numbers), T(test_reading))
