@@ -71,6 +71,8 @@ bool nigh_str_ends(nigh_str s, nigh_str suffix);
 size_t nigh_str_find(nigh_str s, nigh_str needle, size_t from);
 nigh_str nigh_str_slice(nigh_str s, size_t begin, size_t end); /* clamped to the string */
 nigh_str nigh_str_trim(nigh_str s);                       /* without ASCII white space at both ends */
+/* Where a reader finds byte `at`: its line, and *column, both from 1; past the end means the end. */
+size_t nigh_str_line(nigh_str s, uint64_t at, size_t *column);
 /* Decimal integer, the whole string, optional '-'. False when it is none or does not fit. */
 bool nigh_str_to_i64(nigh_str s, int64_t *out);
 bool nigh_str_to_f64(nigh_str s, double *out);            /* JSON-shaped number, the whole string */

@@ -27,9 +27,8 @@ typedef struct {
 } parser;
 
 static nigh_status fail_at(const parser *p, size_t at, const char *what) {
-    size_t line = 1, start = 0;
-    for (size_t i = 0; i < at; i++) if (p->text.ptr[i] == '\n') { line++; start = i + 1; }
-    return nigh_failf(p->err, NIGH_EINVAL, at, "JSON, line %zu column %zu: %s", line, at - start + 1, what);
+    size_t column, line = nigh_str_line(p->text, at, &column);
+    return nigh_failf(p->err, NIGH_EINVAL, at, "JSON, line %zu column %zu: %s", line, column, what);
 }
 
 static nigh_status fail(const parser *p, const char *what) {
@@ -51,12 +50,9 @@ static bool read_hex4(parser *p, uint32_t *out) {
     uint32_t v = 0;
     if (p->text.len - p->at < 4) return false;
     for (size_t i = 0; i < 4; i++) {
-        char c = p->text.ptr[p->at + i];
-        uint32_t digit = c >= '0' && c <= '9'                 ? (uint32_t)(c - '0')
-                         : (c | 32) >= 'a' && (c | 32) <= 'f' ? (uint32_t)((c | 32) - 'a' + 10)
-                                                              : 16;
-        if (digit == 16) return false;
-        v = v << 4 | digit;
+        int digit = nigh_hex_digit(p->text.ptr[p->at + i]);
+        if (digit < 0) return false;
+        v = v << 4 | (uint32_t)digit;
     }
     p->at += 4;
     *out = v;

@@ -46,6 +46,13 @@ nigh_str nigh_str_trim(nigh_str s) {
     return s;
 }
 
+size_t nigh_str_line(nigh_str s, uint64_t at, size_t *column) {
+    size_t line = 1, start = 0, stop = at < s.len ? (size_t)at : s.len;
+    for (size_t i = 0; i < stop; i++) if (s.ptr[i] == '\n') { line++; start = i + 1; }
+    *column = stop - start + 1;
+    return line;
+}
+
 bool nigh_str_to_i64(nigh_str s, int64_t *out) {
     bool negative = s.len && s.ptr[0] == '-';
     uint64_t v = 0, limit = negative ? (uint64_t)INT64_MAX + 1 : (uint64_t)INT64_MAX;

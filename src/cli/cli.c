@@ -1,10 +1,11 @@
-/* cli.c - what the commands share: options, the place of a model, processor choice, Ctrl-C. */
+/* cli.c - what the commands share: options, the place of a model, files of JSON, processor choice, Ctrl-C. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/os.h"
+#include "base/sha256.h"
 #include "cli/cli.h"
 #include "kernel/kernel.h"
 
@@ -94,6 +95,28 @@ nigh_status nigh_cli_model_path(const char *name, char *path, size_t cap, nigh_e
         err, NIGH_ENOENT, 0,
         "there is no model '%s': not a file, not in %s/../models or share/nigh/models; give the path of a .gguf file",
         name, folder);
+}
+
+bool nigh_cli_has_hash(const char *path, nigh_str sha256) {
+    char hex[65];
+    nigh_file f;
+    if (nigh_file_open(&f, path, NULL) != NIGH_OK) return false;
+    nigh_sha256_of(f.bytes, hex);
+    nigh_file_close(&f);
+    return nigh_str_eq(sha256, nigh_str_of(hex));
+}
+
+nigh_status nigh_cli_read_json(nigh_json_doc *doc, const char *path, size_t bytes_max, nigh_err *err) {
+    nigh_buf text = NIGH_BUF(bytes_max);
+    nigh_err inner = { 0 };
+    nigh_status status = nigh_file_read(&text, path, err);
+    if (status == NIGH_OK) {
+        status = nigh_json_parse(doc, nigh_buf_str(&text), &inner);
+        if (status != NIGH_OK)
+            nigh_failf(err, status, inner.at, "%s: %s", strcmp(path, "-") ? path : "standard input", inner.text);
+    }
+    nigh_buf_release(&text);
+    return status;
 }
 
 unsigned nigh_cli_cpu(void) {

@@ -5,7 +5,7 @@
 #ifndef NIGH_CLI_H
 #define NIGH_CLI_H
 
-#include "base/base.h"
+#include "base/json.h"
 
 typedef struct {
     const char *name;               /* "run" */
@@ -37,6 +37,10 @@ NIGH_CHECK nigh_status nigh_opts_read(const nigh_opt *opts, size_t count, int *a
 /* Finds a model: a path to a file, or the name of a shipped model (models/NAME.gguf beside the program or in its
  * installed share folder, or in $NIGH_HOME/models). Fails: ENOENT naming the places that were looked at. */
 NIGH_CHECK nigh_status nigh_cli_model_path(const char *name, char *path, size_t cap, nigh_err *err);
+/* Is there a file at the path with this SHA-256 (64 lower-case digits)? */
+bool nigh_cli_has_hash(const char *path, nigh_str sha256);
+/* Reads a file of JSON, stdin when path is "-". Fails: as nigh_file_read and nigh_json_parse, naming the path. */
+NIGH_CHECK nigh_status nigh_cli_read_json(nigh_json_doc *doc, const char *path, size_t bytes_max, nigh_err *err);
 /* Processor flags to use: what there is, lowered by NIGH_CPU (a word of nigh_cpu_parse). */
 unsigned nigh_cli_cpu(void);
 /* Ctrl-C and SIGTERM set a flag once nigh_cli_catch_signals was called; a second signal ends the program at once. */

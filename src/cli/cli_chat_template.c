@@ -83,18 +83,16 @@ static nigh_status print_json(const nigh_chat *c, nigh_str prompt, const nigh_sp
 }
 
 static nigh_status show_prompt(const nigh_chat *c, const options *o, nigh_err *err) {
-    nigh_buf text = NIGH_BUF(REQUEST_BYTES_MAX), prompt = NIGH_BUF(NIGH_TEMPLATE_OUTPUT_MAX);
+    nigh_buf prompt = NIGH_BUF(NIGH_TEMPLATE_OUTPUT_MAX);
     nigh_json_doc doc = { 0 };
     nigh_spans spans = { 0 };
-    nigh_status status = nigh_file_read(&text, "-", err);
-    if (status == NIGH_OK) status = nigh_json_parse(&doc, nigh_buf_str(&text), err);
+    nigh_status status = nigh_cli_read_json(&doc, "-", REQUEST_BYTES_MAX, err);
     if (status == NIGH_OK) status = nigh_chat_render(c, doc.root, o->chat, &prompt, &spans, err);
     if (status == NIGH_OK && o->json) status = print_json(c, nigh_buf_str(&prompt), &spans, err);
     else if (status == NIGH_OK) fwrite(prompt.ptr, 1, prompt.len, stdout);
     nigh_spans_release(&spans);
     nigh_json_release(&doc);
     nigh_buf_release(&prompt);
-    nigh_buf_release(&text);
     return status;
 }
 

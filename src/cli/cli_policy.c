@@ -2,7 +2,6 @@
 #include "cli/cli_policy.h"
 
 #include "base/os.h"
-#include "base/sha256.h"
 #include "cli/cli.h"
 #include "node/envelope.h"
 #include "node/facts.h"
@@ -38,15 +37,10 @@ nigh_status nigh_cli_find_class(const nigh_policy *p, const char *name, uint32_t
 }
 
 static bool model_is_here(const nigh_target *t) {
-    char name[512], path[4096], hash[65];
-    nigh_file file;
+    char name[512], path[4096];
     nigh_format(name, sizeof name, "%.*s", (int)t->model.len, t->model.ptr);
     if (nigh_cli_model_path(name, path, sizeof path, NULL) != NIGH_OK || !nigh_file_exists(path)) return false;
-    if (t->hash.len == 0) return true;
-    if (nigh_file_open(&file, path, NULL) != NIGH_OK) return false;
-    nigh_sha256_of(file.bytes, hash);
-    nigh_file_close(&file);
-    return nigh_str_eq(t->hash, nigh_str_of(hash));
+    return t->hash.len == 0 || nigh_cli_has_hash(path, t->hash);
 }
 
 void nigh_cli_facts(const nigh_policy *p, nigh_cli_scene scene, nigh_place_facts *facts) {

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "base/os.h"
-#include "base/sha256.h"
 #include "cli/cli.h"
 #include "cli/cli_ledger.h"
 #include "cli/cli_model.h"
@@ -115,22 +114,13 @@ static nigh_status find_in_ledger(const nigh_json *receipt, const words *w, nigh
 
 /* ---- the model of a hash ---- */
 
-static bool has_hash(const char *path, nigh_str hash) {
-    char hex[65];
-    nigh_file f;
-    if (nigh_file_open(&f, path, NULL) != NIGH_OK) return false;
-    nigh_sha256_of(f.bytes, hex);
-    nigh_file_close(&f);
-    return nigh_str_eq(hash, nigh_str_of(hex));
-}
-
 static bool search_folder(const char *folder, nigh_str hash, char *out, size_t cap) {
     DIR *d = opendir(folder);
     bool found = false;
     if (!d) return false;
     for (struct dirent *e; !found && (e = readdir(d));)
         found = nigh_str_ends(nigh_str_of(e->d_name), NIGH_STR(".gguf"))
-                && nigh_format(out, cap, "%s/%s", folder, e->d_name) < cap && has_hash(out, hash);
+                && nigh_format(out, cap, "%s/%s", folder, e->d_name) < cap && nigh_cli_has_hash(out, hash);
     closedir(d);
     return found;
 }
@@ -142,11 +132,11 @@ static nigh_status find_model(const nigh_json *hop, const words *w, char *out, s
     if (hash.len != 64) return nigh_fail(err, NIGH_EINVAL, 0, "the receipt does not say the hash of the model");
     if (w->model) {
         NIGH_TRY(nigh_cli_model_path(w->model, out, cap, err));
-        if (has_hash(out, hash)) return NIGH_OK;
+        if (nigh_cli_has_hash(out, hash)) return NIGH_OK;
         return nigh_failf(err, NIGH_EDATA, 0, "%s is not the model of the receipt (sha256 %.12s...)", out, hash.ptr);
     }
     nigh_format(name, sizeof name, "%.*s", (int)model.len, model.ptr);
-    if (!strchr(name, '/') && name[0] && nigh_cli_model_path(name, out, cap, NULL) == NIGH_OK && has_hash(out, hash))
+    if (!strchr(name, '/') && name[0] && nigh_cli_model_path(name, out, cap, NULL) == NIGH_OK && nigh_cli_has_hash(out, hash))
         return NIGH_OK;
     if (nigh_cli_model_path("nigh-stories", folder, sizeof folder, NULL) == NIGH_OK && strrchr(folder, '/')) {
         *strrchr(folder, '/') = '\0';
@@ -298,19 +288,10 @@ static nigh_status check(const nigh_json *root, const words *w, nigh_err *err) {
 }
 
 static nigh_status check_file(const char *path, const words *w, nigh_err *err) {
-    nigh_buf text = NIGH_BUF(FILE_MAX);
     nigh_json_doc doc;
-    nigh_err inner = { 0 };
-    nigh_status status = nigh_file_read(&text, path, err);
-    if (status == NIGH_OK) {
-        status = nigh_json_parse(&doc, nigh_buf_str(&text), &inner);
-        if (status != NIGH_OK) nigh_failf(err, status, inner.at, "%s: %s", path, inner.text);
-        else {
-            status = check(doc.root, w, err);
-            nigh_json_release(&doc);
-        }
-    }
-    nigh_buf_release(&text);
+    NIGH_TRY(nigh_cli_read_json(&doc, path, FILE_MAX, err));
+    nigh_status status = check(doc.root, w, err);
+    nigh_json_release(&doc);
     return status;
 }
 

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/os.h"
 #include "cli/cli.h"
 #include "cli/cli_ledger.h"
 #include "cli/show.h"
@@ -94,19 +93,10 @@ static nigh_status answer(nigh_ledger *l, nigh_str id, bool json, nigh_err *err)
 
 /* A file with JSON, written without spaces. */
 static nigh_status add_file(nigh_buf *out, const char *path, nigh_err *err) {
-    nigh_buf text = NIGH_BUF(CONTENT_MAX);
     nigh_json_doc doc;
-    nigh_err inner = { 0 };
-    nigh_status status = nigh_file_read(&text, path, err);
-    if (status == NIGH_OK) {
-        status = nigh_json_parse(&doc, nigh_buf_str(&text), &inner);
-        if (status != NIGH_OK) nigh_failf(err, status, inner.at, "%s: %s", path, inner.text);
-        else {
-            status = nigh_json_add_value(out, doc.root);
-            nigh_json_release(&doc);
-        }
-    }
-    nigh_buf_release(&text);
+    NIGH_TRY(nigh_cli_read_json(&doc, path, CONTENT_MAX, err));
+    nigh_status status = nigh_json_add_value(out, doc.root);
+    nigh_json_release(&doc);
     return status;
 }
 

@@ -32,13 +32,12 @@ typedef struct { const nigh_tnode *first; nigh_tnode *last; size_t count; } chai
 
 nigh_status nigh_template_fail(nigh_str source, nigh_err *err, nigh_status code, size_t at, const char *fmt, ...) {
     char text[sizeof err->text];
-    size_t line = 1, start = 0;
+    size_t column, line = nigh_str_line(source, at, &column);
     va_list args;
     va_start(args, fmt);
     nigh_vformat(text, sizeof text, fmt, args);
     va_end(args);
-    for (size_t i = 0; i < nigh_min(at, source.len); i++) if (source.ptr[i] == '\n') { line++; start = i + 1; }
-    return nigh_failf(err, code, at, "template, line %zu column %zu: %s", line, at - start + 1, text);
+    return nigh_failf(err, code, at, "template, line %zu column %zu: %s", line, column, text);
 }
 
 #define FAIL(p, at, ...) nigh_template_fail((p)->src, (p)->err, NIGH_EINVAL, (at), __VA_ARGS__)

@@ -39,7 +39,8 @@ static void read_usage(nigh_dialect_answer *a, const nigh_json *usage) {
     if (!nigh_json_is(usage, NIGH_JSON_OBJECT)) return;
     a->usage.prompt_tokens = nigh_dialect_count(usage, "prompt_tokens");
     a->usage.completion_tokens = nigh_dialect_count(usage, "completion_tokens");
-    a->usage.cached_tokens = nigh_dialect_count(nigh_json_get(usage, NIGH_STR("prompt_tokens_details")), "cached_tokens");
+    a->usage.cached_tokens = nigh_dialect_count(nigh_json_get(usage, NIGH_STR("prompt_tokens_details")),
+                                                "cached_tokens");
     a->usage.known = true;
 }
 

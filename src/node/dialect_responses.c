@@ -187,7 +187,8 @@ static void read_usage(nigh_dialect_answer *a, const nigh_json *usage) {
     if (!nigh_json_is(usage, NIGH_JSON_OBJECT)) return;
     a->usage.prompt_tokens = nigh_dialect_count(usage, "input_tokens");
     a->usage.completion_tokens = nigh_dialect_count(usage, "output_tokens");
-    a->usage.cached_tokens = nigh_dialect_count(nigh_json_get(usage, NIGH_STR("input_tokens_details")), "cached_tokens");
+    a->usage.cached_tokens = nigh_dialect_count(nigh_json_get(usage, NIGH_STR("input_tokens_details")),
+                                                "cached_tokens");
     a->usage.known = true;
 }
 

@@ -136,15 +136,11 @@ static nigh_status open_envelope(loading *l, const nigh_json *root) {
 
 static nigh_status parse_policy(loading *l, nigh_policy **out) {
     nigh_err inner = { 0 };
-    unsigned line = 1, column = 1;
+    size_t column;
     nigh_status status = nigh_policy_parse(out, l->policy, &inner);
     if (status == NIGH_OK) return NIGH_OK;
-    for (size_t i = 0; i < inner.at && i < l->policy.len; i++) {
-        bool end = l->policy.ptr[i] == '\n';
-        line += end;
-        column = end ? 1 : column + 1;
-    }
-    return nigh_failf(l->err, status, inner.at, "%s:%u:%u: %s", l->o->path, line, column, inner.text);
+    size_t line = nigh_str_line(l->policy, inner.at, &column);
+    return nigh_failf(l->err, status, inner.at, "%s:%zu:%zu: %s", l->o->path, line, column, inner.text);
 }
 
 /* ---- versions ---- */

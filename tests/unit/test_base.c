@@ -20,6 +20,13 @@ static void test_str(void) {
     CHECK(nigh_str_find(NIGH_STR("ab"), NIGH_STR(""), 2) == 2);
     CHECK(nigh_str_eq(nigh_str_trim(NIGH_STR(" \t x y\n")), NIGH_STR("x y")));
     CHECK(nigh_str_cmp(NIGH_STR("a"), NIGH_STR("ab")) < 0);
+    const struct { nigh_str text; uint64_t at; size_t line, column;
+    } places[] = { { NIGH_STR(""), 0, 1, 1 }, { NIGH_STR("ab\ncd"), 1, 1, 2 }, { NIGH_STR("ab\ncd"), 2, 1, 3 },
+                   { NIGH_STR("ab\ncd"), 3, 2, 1 }, { NIGH_STR("ab\ncd"), 99, 2, 3 }, { NIGH_STR("\n\n"), 2, 3, 1 } };
+    for (size_t i = 0; i < NIGH_COUNT(places); i++) {
+        size_t column, line = nigh_str_line(places[i].text, places[i].at, &column);
+        CHECK_MSG(line == places[i].line && column == places[i].column, "case %zu: %zu:%zu", i, line, column);
+    }
 }
 
 static void test_numbers(void) {

@@ -266,5 +266,5 @@ static void test_reading(void) {
     CHECK(nigh_json_to_f64(nigh_str_of(text)) == 9007199254740994.0);
 }
 
-TEST_MAIN(T(test_tree), T(test_members), T(test_refused), T(test_depth), T(test_many_keys), T(test_faults), T(test_strings),
-          T(test_numbers), T(test_reading))
+TEST_MAIN(T(test_tree), T(test_members), T(test_refused), T(test_depth), T(test_many_keys), T(test_faults),
+          T(test_strings), T(test_numbers), T(test_reading))
