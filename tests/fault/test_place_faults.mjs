@@ -3,28 +3,16 @@
 // names a rule, within the feature's time; and no stream ends as if it were whole when it is not.
 //   NIGH_FAULTS=1000 node tests/fault/test_place_faults.mjs     NIGH_SEED=N for the same faults again
 import { spawn } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { startProvider } from '../web/provider.mjs';
-import { Node, anyModel, check, equal, main, root, sleep, test } from '../node/node.mjs';
+import { Node, check, equal, folder, main, modelName as model, random, root, sleep, test } from '../node/node.mjs';
 
 const FAULTS = Number(process.env.NIGH_FAULTS ?? 90);
 const SEED = Number(process.env.NIGH_SEED ?? Date.now() % 1e9);
 const LANES = 5, TOTAL_MS = 1200, SLACK_MS = 1500;
 const SENTENCE = 'The quick brown fox jumps over the lazy dog and says "hello" to the \u4e16\u754c \u{1f98a}.';
-const model = path.basename(anyModel() ?? 'none.gguf', '.gguf');
-const folder = mkdtempSync(path.join(tmpdir(), 'nigh-faults-'));
-
-function random(seed) {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
+const home = folder('faults');
 
 // What a provider does next; null: nothing wrong.
 const faults = [
@@ -84,7 +72,7 @@ async function setUp() {
     features[`small${i}`] = feature([`a${i}`], { degrade: ['error'] });
   }
   const classes = { public: { level: 0, may_cross: ['device', 'edge', 'cloud'] } };
-  const file = path.join(folder, 'features.json');
+  const file = path.join(home, 'features.json');
   writeFileSync(file, JSON.stringify({ version: 1, classes, targets, features }));
   return Node.start(['--policy', file, ...allow, '--parallel', '8']);
 }

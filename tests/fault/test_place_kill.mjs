@@ -1,22 +1,15 @@
 // test_place_kill.mjs - a node that is killed, again and again, while requests are taken into its queue and while they are
 // sent: what was acknowledged is never lost, and nothing is sent twice.
 //   NIGH_KILLS=200 node tests/fault/test_place_kill.mjs     NIGH_SEED=N for the same moments again
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { startProvider } from '../web/provider.mjs';
-import { Node, check, equal, main, sleep, test } from '../node/node.mjs';
+import { Node, check, equal, folder, main, random, sleep, test } from '../node/node.mjs';
 
 const KILLS = Number(process.env.NIGH_KILLS ?? 6), SEED = Number(process.env.NIGH_SEED ?? Date.now() % 1e9);
-let state = SEED >>> 0;
-function rand() {
-  state = (state + 0x6d2b79f5) >>> 0;
-  let t = Math.imul(state ^ (state >>> 15), 1 | state);
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-}
+const rand = random(SEED);
 
-const home = mkdtempSync(path.join(tmpdir(), 'nigh-kill-'));
+const home = folder('kill');
 const provider = await startProvider();
 const file = path.join(home, 'features.json');
 writeFileSync(file, JSON.stringify({

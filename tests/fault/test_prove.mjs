@@ -2,15 +2,14 @@
 // Needs Linux, root, `ip` (iproute2) and a kernel that makes veth pairs; without them one case says so.
 //   NIGH_PROVE=1000 node tests/fault/test_prove.mjs       NIGH_SEED=N for the same requests again
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, copyFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { startProvider } from '../web/provider.mjs';
-import { anyModel, check, equal, main, program, skip, test } from '../node/node.mjs';
+import { anyModel, check, equal, folder, main, program, skip, test } from '../node/node.mjs';
 
 const COUNT = Number(process.env.NIGH_PROVE ?? 100), SEED = Number(process.env.NIGH_SEED ?? 1 + (Date.now() % 1e9));
 const OUTSIDE = `10.213.${process.pid % 200}.1`;
-const model = anyModel(), folder = mkdtempSync(path.join(tmpdir(), 'nigh-prove-test-')), policy = path.join(folder, 'features.json');
+const model = anyModel(), home = folder('prove-test'), policy = path.join(home, 'features.json');
 const provider = await startProvider({ host: '0.0.0.0' });
 const cloud = (api) => ({ tier: 'cloud', model: 'any', api, url: `http://${OUTSIDE}:${provider.port}/v1`, region: 'DE',
     retention: 'none', trains: false, cost: { in: 1, out: 1 } });
@@ -65,10 +64,10 @@ for (const feature of ['chat', 'responses', 'messages'])
 test('without root there is a sentence', () => {
     if (!model) skip('no model is here: neither the reference data nor models/nigh-stories.gguf');
     if (process.getuid() !== 0) skip('only root can stop being root');
-    const copy = path.join(folder, 'nigh'), weights = path.join(folder, 'any.gguf');
+    const copy = path.join(home, 'nigh'), weights = path.join(home, 'any.gguf');
     copyFileSync(program, copy);
     copyFileSync(model, weights);
-    chmodSync(folder, 0o755);
+    chmodSync(home, 0o755);
     const made = spawnSync('setpriv', ['--reuid=65534', '--regid=65534', '--clear-groups', copy, 'prove', policy, 'near', weights],
         { encoding: 'utf8' });
     if (made.error) skip('there is no setpriv');
@@ -76,5 +75,4 @@ test('without root there is a sentence', () => {
     check(/only root may/.test(made.stderr), made.stderr);
 });
 
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 await main('test_prove');

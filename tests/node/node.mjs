@@ -1,6 +1,6 @@
 // node.mjs - starts a node for a test, counts the tests, and cleans up. Used by every tests/node and tests/web test.
 // A test file ends with the counted line: "name: N passed, N failed, N skipped".
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -17,11 +17,37 @@ export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 // A model for a test: the tiny one, or the shipped one where there is no reference data; null: none of both.
 export const anyModel = () => [tiny, shipped].find((file) => existsSync(file)) ?? null;
 
+export const modelName = path.basename(anyModel() ?? 'none.gguf', '.gguf');
+
+// A folder of the test's own, removed at its end.
+export function folder(name) {
+  const made = mkdtempSync(path.join(tmpdir(), `nigh-${name}-`));
+  process.on('exit', () => rmSync(made, { recursive: true, force: true }));
+  return made;
+}
+
+// Numbers in [0, 1) from a seed, the same everywhere (mulberry32).
+export function random(seed) {
+  let a = seed >>> 0;
+  return () => {
+    a = (a + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(a ^ (a >>> 15), 1 | a);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
 let passed = 0,
   failed = 0,
   skipped = 0;
 const cases = [];
 export const test = (name, run) => cases.push({ name, run });
+// Cases that need what was set up: const up = needing(n), where n may be { error } instead.
+export const needing = (made) => (name, run) =>
+  test(name, () => {
+    if (made.error) throw made.error;
+    return run();
+  });
 export const skip = (why) => {
   const e = new Error(why);
   e.skipped = true;
@@ -66,6 +92,20 @@ const nodes = new Set();
 const badEnds = []; // nodes that did not end well when asked to: also what a sanitizer found
 // Memory says nothing about us when a sanitizer keeps what was freed.
 export const sanitized = /build-/.test(program);
+
+// A new key in the key file of this $NIGH_HOME, with these rights.
+export const makeKey = (home, ...args) =>
+  spawnSync(program, ['serve', '--new-key', ...args], { encoding: 'utf8', env: { ...process.env, NIGH_HOME: home } })
+    .stdout.trim();
+
+// The parts of an answer's x-placement: { tier, target, ... }.
+export const placement = (response) =>
+  Object.fromEntries(
+    (response.headers.get('x-placement') ?? '').split(';').map((part) => {
+      const at = part.indexOf('=');
+      return [part.slice(0, at), part.slice(at + 1)];
+    }),
+  );
 
 export class Node {
   // args: more words for `nigh serve`; home: its $NIGH_HOME (a new empty one by default); under: a command in front of it.

@@ -1,9 +1,8 @@
 // test_access.mjs - who may talk to a node: hosts, origins and keys, before any body is read (docs/security-http.md).
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { Node, anyModel, check, equal, main, program, skip, test } from './node.mjs';
+import { Node, anyModel, check, equal, folder, main, program, skip, test } from './node.mjs';
 
 const routes = [
   // method, path, is it open to all?
@@ -164,7 +163,7 @@ test('another site: simple requests, images and forms have no effect', async () 
 });
 
 test('keys: all routes x all forms of a key', async () => {
-  const home = mkdtempSync(path.join(tmpdir(), 'nigh-keys-'));
+  const home = folder('keys');
   const make = () =>
     spawnSync(program, ['serve', '--new-key'], { env: { ...process.env, NIGH_HOME: home }, encoding: 'utf8' });
   const first = make(),
@@ -216,11 +215,10 @@ test('keys: all routes x all forms of a key', async () => {
   );
   equal([before.status, before.closed], [401, true], 'refused before a large body');
   await n.stop();
-  rmSync(home, { recursive: true });
 });
 
 test('off loopback a key is needed, and its file must be ours alone', () => {
-  const home = mkdtempSync(path.join(tmpdir(), 'nigh-keys-')),
+  const home = folder('keys'),
     model = anyModel();
   if (!model) skip('no model is here');
   const run = (...args) =>
@@ -247,11 +245,10 @@ test('off loopback a key is needed, and its file must be ours alone', () => {
     writeFileSync(file, text, { mode: 0o600 });
     equal(run('--key-file', file).status, 1, `file ${JSON.stringify(text)}`);
   }
-  rmSync(home, { recursive: true });
 });
 
 test('on 0.0.0.0 the same checks hold, also for the address one came in by', async () => {
-  const home = mkdtempSync(path.join(tmpdir(), 'nigh-keys-'));
+  const home = folder('keys');
   const key = spawnSync(program, ['serve', '--new-key'], {
     env: { ...process.env, NIGH_HOME: home },
     encoding: 'utf8',
@@ -270,7 +267,6 @@ test('on 0.0.0.0 the same checks hold, also for the address one came in by', asy
   equal(await ask(`evil.com:${n.port}`), 421);
   equal(await ask(`127.0.0.1:${n.port}`, '127.0.0.1', 'Origin: null\r\n'), 403);
   await n.stop();
-  rmSync(home, { recursive: true });
 });
 
 test('every answer carries the safety fields', async () => {

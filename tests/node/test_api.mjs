@@ -2,14 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { Node, check, equal, main, program, root, test } from './node.mjs';
+import { Node, check, equal, main, needing, program, root, test } from './node.mjs';
 
 const n = await Node.start(['--parallel', '4']).catch((e) => ({ error: e }));
-const up = (name, run) =>
-  test(name, () => {
-    if (n.error) throw n.error;
-    return run();
-  });
+const up = needing(n);
 const text = async (body) => {
   const r = await n.post('/v1/completions', body);
   return { status: r.status, headers: r.headers, ...(await r.json()) };

@@ -4,20 +4,12 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
-import { Node, anyModel, check, equal, main, sanitized, sleep, test } from './node.mjs';
+import { Node, anyModel, check, equal, main, needing, random as numbers, sanitized, sleep, test } from './node.mjs';
 
-let seed = Number(process.env.NIGH_SEED ?? 1);
-const begun = seed;
-const random = () => {
-  seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
-  return (seed >>> 8) / 0x1000000;
-};
+const begun = Number(process.env.NIGH_SEED ?? 1),
+  random = numbers(begun);
 const n = await Node.start(['--parallel', '4']).catch((e) => ({ error: e }));
-const up = (name, run) =>
-  test(name, () => {
-    if (n.error) throw n.error;
-    return run();
-  });
+const up = needing(n);
 const long = { prompt: 'Once upon a time', max_tokens: 480, ignore_eos: true, stream: true };
 const bytes = (node, body, route = '/v1/completions') => {
   const text = JSON.stringify(body);

@@ -1,12 +1,10 @@
 // test_place.mjs - a policy at work in a node: features, classes, decisions, receipts, the routes that tell of them.
-import { writeFileSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { spawnSync } from 'node:child_process';
-import { Node, anyModel, check, equal, main, program, test } from './node.mjs';
+import { Node, anyModel, check, equal, folder, main, modelName as model, needing, placement, program, test } from './node.mjs';
 
-const folder = mkdtempSync(path.join(tmpdir(), 'nigh-place-'));
-const model = path.basename(anyModel() ?? 'none.gguf', '.gguf');
+const home = folder('place');
 const policy = {
   version: 3,
   default_feature: 'unknown',
@@ -29,21 +27,14 @@ const policy = {
   },
   aliases: { 'gpt-4o-mini': 'story' },
 };
-const file = path.join(folder, 'features.json');
+const file = path.join(home, 'features.json');
 writeFileSync(file, JSON.stringify(policy));
 const n = await Node.start(['--policy', file]).catch((e) => ({ error: e }));
-const up = (name, run) =>
-  test(name, () => {
-    if (n.error) throw n.error;
-    return run();
-  });
+const up = needing(n);
 const messages = [{ role: 'user', content: 'Once upon a time' }];
 const ask = async (body, headers = {}, route = '/v1/chat/completions') => {
   const r = await n.post(route, { messages, max_tokens: 6, temperature: 0, ...body }, headers);
-  const placement = Object.fromEntries(
-    (r.headers.get('x-placement') ?? '').split(';').map((part) => [part.split('=')[0], part.slice(part.indexOf('=') + 1)]),
-  );
-  return { status: r.status, headers: r.headers, placement, ...(await r.json()) };
+  return { status: r.status, headers: r.headers, placement: placement(r), ...(await r.json()) };
 };
 
 up('a feature by model, header, metadata and alias', async () => {
@@ -161,7 +152,7 @@ up('a node without a policy has none of these', async () => {
 });
 
 up('a policy that is wrong is no policy: the node does not start', async () => {
-  const bad = path.join(folder, 'bad.json');
+  const bad = path.join(home, 'bad.json');
   writeFileSync(bad, JSON.stringify({ ...policy, surprise: 1 }));
   const e = spawnSync(program, ['serve', anyModel(), '--port', '0', '--policy', bad], { encoding: 'utf8' });
   check(e.status !== 0 && /surprise/.test(e.stderr), e.stderr);

@@ -1,13 +1,11 @@
 // test_place_away.mjs - a policy whose features run elsewhere: another node as the edge, a provider of ours as the cloud.
 // What is right, what fails and is answered by the next target, what may not leave, what is said of it.
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { startProvider } from '../web/provider.mjs';
-import { Node, anyModel, check, equal, main, root, skip, sleep, test } from './node.mjs';
+import { Node, check, equal, folder, main, modelName as model, needing, placement, root, skip, sleep, test } from './node.mjs';
 
-const folder = mkdtempSync(path.join(tmpdir(), 'nigh-away-'));
-const model = path.basename(anyModel() ?? 'none.gguf', '.gguf');
+const home = folder('away');
 const provider = await startProvider();
 const key = 'provider-key-000';
 
@@ -86,7 +84,7 @@ async function setUp() {
     evals: { e: { 'cuts-home': 0.9, tiny: 0.1 } },
     features,
   };
-  const file = path.join(folder, 'features.json');
+  const file = path.join(home, 'features.json');
   writeFileSync(file, JSON.stringify(policy));
   const n = await Node.start(['--policy', file, '--allow-private', `127.0.0.1:${provider.port}`], {
     env: { PLACE_TEST_KEY: key },
@@ -95,21 +93,13 @@ async function setUp() {
 }
 const all = await setUp().catch((e) => ({ error: e }));
 const { edge, n } = all;
-const up = (name, run) =>
-  test(name, () => {
-    if (all.error) throw all.error;
-    return run();
-  });
+const up = needing(all);
 const user = (content) => [{ role: 'user', content }];
-const parts = (r) =>
-  Object.fromEntries(
-    (r.headers.get('x-placement') ?? '').split(';').map((part) => [part.split('=')[0], part.slice(part.indexOf('=') + 1)]),
-  );
 const ask = async (feature, body = {}, headers = {}) => {
   const r = await n.post('/v1/chat/completions',
     { model: `feature/${feature}`, messages: user('Once upon a time'), max_tokens: 12, temperature: 0, ...body }, headers);
   const text = await r.text();
-  return { headers: r.headers, placement: parts(r), ...JSON.parse(text), raw: text, status: r.status };
+  return { headers: r.headers, placement: placement(r), ...JSON.parse(text), raw: text, status: r.status };
 };
 const stream = async (feature, body = {}) => {
   const r = await n.post('/v1/chat/completions', { model: `feature/${feature}`, messages: user('Once upon a time'),
@@ -120,7 +110,7 @@ const stream = async (feature, body = {}) => {
   const done = events.at(-1) === '[DONE]';
   const chunks = (done ? events.slice(0, -1) : events).map((e) => JSON.parse(e));
   return {
-    status: r.status, placement: parts(r), done, chunks, raw,
+    status: r.status, placement: placement(r), done, chunks, raw,
     text: chunks.map((c) => c.choices?.[0]?.delta?.content ?? '').join(''),
     error: chunks.find((c) => c.error)?.error, receipt: chunks.at(-1)?.nigh_receipt,
   };

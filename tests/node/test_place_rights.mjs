@@ -1,18 +1,13 @@
 // test_place_rights.mjs - keys of tenants in front of a policy: what each may ask, how much, what it sees; an edge node that
 // wants a key itself; signed policies.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { startProvider } from '../web/provider.mjs';
-import { Node, anyModel, check, equal, main, program, test } from './node.mjs';
+import { Node, anyModel, check, equal, folder, main, makeKey, modelName as model, needing, program, test } from './node.mjs';
 
-const home = mkdtempSync(path.join(tmpdir(), 'nigh-rights-')), edgeHome = mkdtempSync(path.join(tmpdir(), 'nigh-edge-'));
-const model = path.basename(anyModel() ?? 'none.gguf', '.gguf');
+const home = folder('rights'), edgeHome = folder('edge');
 const provider = await startProvider();
-const makeKey = (where, ...args) =>
-  spawnSync(program, ['serve', '--new-key', ...args], { encoding: 'utf8', env: { ...process.env, NIGH_HOME: where } })
-    .stdout.trim();
 const keys = {
   own: makeKey(home),
   acme: makeKey(home, '--tenant', 'acme', '--user', '*'),
@@ -57,11 +52,7 @@ async function setUp() {
 }
 const all = await setUp().catch((e) => ({ error: e }));
 const { edge, n } = all;
-const up = (name, run) =>
-  test(name, () => {
-    if (all.error) throw all.error;
-    return run();
-  });
+const up = needing(all);
 const as = (key, more = {}) => ({ authorization: `Bearer ${keys[key]}`, ...more });
 const ask = async (key, f, { words = 'Once upon a time', headers = {}, model: m } = {}) => {
   const r = await n.post('/v1/chat/completions', { model: m ?? `feature/${f}`, max_tokens: 5, temperature: 0,
@@ -147,7 +138,7 @@ up('without a key nothing is told', async () => {
 });
 
 up('a node with a trusted key takes no policy that it did not sign', async () => {
-  const where = mkdtempSync(path.join(tmpdir(), 'nigh-trust-'));
+  const where = folder('trust');
   mkdirSync(path.join(where, 'x'));
   const e = spawnSync(program, ['serve', anyModel(), '--port', '0', '--policy', file, '--trust', 'ab'.repeat(32)], {
     encoding: 'utf8', env: { ...process.env, NIGH_HOME: where }, timeout: 20000,

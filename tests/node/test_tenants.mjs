@@ -1,16 +1,12 @@
 // test_tenants.mjs - two tenants of one node, over HTTP: what of a prompt was met (by the count that an answer tells, and by
 // the time it took), whose turn it is when one of them is loud, and what a key without rights is told.
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { Node, anyModel, check, equal, main, program, sanitized, shipped, sleep, test } from './node.mjs';
+import { Node, anyModel, check, equal, folder, main, makeKey, needing, sanitized, shipped, sleep } from './node.mjs';
 
-const home = mkdtempSync(path.join(tmpdir(), 'nigh-tenants-'));
+const home = folder('tenants');
 const file = existsSync(shipped) ? shipped : anyModel(), model = path.basename(file ?? 'none.gguf', '.gguf');
-const makeKey = (...args) =>
-  spawnSync(program, ['serve', '--new-key', ...args], { encoding: 'utf8', env: { ...process.env, NIGH_HOME: home } }).stdout.trim();
-const keys = { acme: makeKey('--tenant', 'acme', '--user', '*'), other: makeKey('--tenant', 'other', '--user', '*') };
+const keys = { acme: makeKey(home, '--tenant', 'acme', '--user', '*'), other: makeKey(home, '--tenant', 'other', '--user', '*') };
 const policy = path.join(home, 'features.json');
 const feature = (cache) => ({ class: 'public', place: ['tiny'], retention: { prompt: '0', output: '1h', cache: '1h' }, cache });
 writeFileSync(policy, JSON.stringify({
@@ -21,7 +17,7 @@ writeFileSync(policy, JSON.stringify({
 }));
 const n = await Node.start(['--policy', policy, '--parallel', '4', '--queue', '64', '--no-speculation'], { home, model: file })
   .catch((e) => ({ error: e }));
-const up = (name, run) => test(name, () => { if (n.error) throw n.error; return run(); });
+const up = needing(n);
 
 let serial = 0;
 // A prompt that nobody asked before, or the `of`-th one again; different from its first word on.
@@ -86,5 +82,4 @@ up('a loud tenant does not hold a quiet one up, nor out', async () => {
   check(before <= 24, `${before} of ${ended} before it`);
 });
 
-test('the folder is removed', () => rmSync(home, { recursive: true, force: true }));
 await main('test_tenants');
