@@ -1,7 +1,7 @@
 // node.mjs - starts a node for a test, counts the tests, and cleans up. Used by every tests/node and tests/web test.
 // A test file ends with the counted line: "name: N passed, N failed, N skipped".
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -106,6 +106,27 @@ export const placement = (response) =>
       return [part.slice(0, at), part.slice(at + 1)];
     }),
   );
+
+// What each thread of a process has stood in line for a core so far, in ms; nothing where the system does not say.
+function inLine(pid) {
+  const waited = new Map();
+  try {
+    for (const t of readdirSync(`/proc/${pid}/task`))
+      waited.set(t, Number(readFileSync(`/proc/${pid}/task/${t}/schedstat`, 'utf8').split(' ')[1]) / 1e6);
+  } catch {
+    // a thread that has just ended, or no Linux
+  }
+  return waited;
+}
+
+// A watch for limits of time: what it says has passed is without the time that a thread of the node (which may have come
+// since) and one of this process stood in line for a core. On a quiet machine that is next to nothing, so a limit means
+// what it says; on a busy one it does not fail for the neighbours.
+export function watch(node) {
+  const begun = performance.now(), before = new Map([...inLine(process.pid), ...inLine(node?.child.pid ?? 0)]);
+  const longest = (pid) => Math.max(0, ...[...inLine(pid)].map(([thread, ms]) => ms - (before.get(thread) ?? 0)));
+  return (now = node) => performance.now() - begun - longest(process.pid) - longest(now?.child.pid ?? 0);
+}
 
 export class Node {
   // args: more words for `nigh serve`; home: its $NIGH_HOME (a new empty one by default); under: a command in front of it.
