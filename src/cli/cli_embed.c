@@ -7,24 +7,24 @@
 #include "cli/cli.h"
 #include "cli/cli_model.h"
 
-static const char help[] = "usage: nigh embed MODEL [-p TEXT | --ids 1,2,3] [OPTIONS]\n"
-                           "\n"
-                           "Prints the vector of a text as a JSON array, of length 1 unless --raw. Without -p and "
-                           "--ids each line of standard\n"
-                           "input is a text and gives one line. A model without a pooling rule gives an array of "
-                           "arrays, one for each token;\n"
-                           "a text model gives the mean of its last layer.\n"
-                           "\n"
-                           "  -p, --prompt TEXT    the text\n"
-                           "      --ids 1,2,3      token ids, taken as they are\n"
-                           "      --raw            as the model gives it, not scaled to length 1\n"
-                           "  -t, --threads N      default: one a core\n"
-                           "  -q, --quiet          nothing on stderr but errors\n"
-                           "\n"
-                           "examples:\n"
-                           "  nigh embed MODEL.gguf -p \"a short text\"\n"
-                           "  printf 'one\\ntwo\\n' | nigh embed MODEL.gguf -q\n"
-                           "  nigh embed MODEL.gguf --ids 1,2,3 --raw\n";
+static const char help[] =
+    "usage: nigh embed MODEL [-p TEXT | --ids 1,2,3] [OPTIONS]\n"
+    "\n"
+    "Prints the vector of a text as a JSON array, of length 1 unless --raw. Without\n"
+    "-p and --ids each line of standard input is a text and gives one line. A model\n"
+    "without a pooling rule gives an array of arrays, one for each token; a text\n"
+    "model gives the mean of its last layer.\n"
+    "\n"
+    "  -p, --prompt TEXT    the text\n"
+    "      --ids 1,2,3      token ids, taken as they are\n"
+    "      --raw            as the model gives it, not scaled to length 1\n"
+    "  -t, --threads N      default: one a core\n"
+    "  -q, --quiet          nothing on stderr but errors\n"
+    "\n"
+    "examples:\n"
+    "  nigh embed MODEL.gguf -p \"a short text\"\n"
+    "  printf 'one\\ntwo\\n' | nigh embed MODEL.gguf -q\n"
+    "  nigh embed MODEL.gguf --ids 1,2,3 --raw\n";
 
 enum { BATCH_FIRST = 512, BATCH_MAX = 8192 };
 

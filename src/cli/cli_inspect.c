@@ -343,14 +343,20 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
 const nigh_command nigh_command_inspect = {
     .name = "inspect",
     .line = "show what a model file says about itself",
-    .help = "usage: nigh inspect MODEL [--json] [--tensors] [--no-hash]\n\n"
-            "Shows format, size, SHA-256, architecture, parameters, types, shape, tokenizer, chat template and keys\n"
-            "of a GGUF file. Nothing of the model is run. MODEL is a path or the name of a shipped model.\n\n"
-            "  --json      one JSON object; arrays of the file are given by their count and first items\n"
-            "  --tensors   also every tensor: type, size, name, shape\n"
-            "  --no-hash   do not read the whole file for its SHA-256\n\n"
-            "examples:\n"
-            "  nigh inspect model.gguf\n"
-            "  nigh inspect model.gguf --json --tensors --no-hash\n",
+    .help =
+    "usage: nigh inspect MODEL [--json] [--tensors] [--no-hash]\n"
+    "\n"
+    "Shows format, size, SHA-256, architecture, parameters, types, shape, tokenizer,\n"
+    "chat template and keys of a GGUF file. Nothing of the model is run. MODEL is a\n"
+    "path or the name of a shipped model.\n"
+    "\n"
+    "  --json      one JSON object; arrays of the file are given by their count and\n"
+    "              first items\n"
+    "  --tensors   also every tensor: type, size, name, shape\n"
+    "  --no-hash   do not read the whole file for its SHA-256\n"
+    "\n"
+    "examples:\n"
+    "  nigh inspect model.gguf\n"
+    "  nigh inspect model.gguf --json --tensors --no-hash\n",
     .run = run,
 };

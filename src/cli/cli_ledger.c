@@ -17,22 +17,25 @@
 static const char help[] =
     "usage: nigh ledger [OPTIONS]\n"
     "\n"
-    "Lists what became of requests, newest first: one line an answer, then totals by the place that answered. The "
-    "ledger\n"
-    "holds no word of what was asked or answered. A node may be writing meanwhile.\n"
+    "Lists what became of requests, newest first: one line an answer, then totals by\n"
+    "the place that answered. The ledger holds no word of what was asked or answered.\n"
+    "A node may be writing meanwhile.\n"
     "\n"
     "      --feature F      only of this feature\n"
     "      --tenant T       only of this tenant\n"
     "      --target T       only what this target answered\n"
-    "      --from T, --to T a time of this machine (2026-11-21, \"2026-11-21 18:40\"), today, yesterday, a time in "
-    "UTC\n"
-    "                       (2026-11-21T18:40:00Z), or an age (90m, 24h, 7d); without --to until now\n"
-    "      --limit N        lines, default 20, at most 10,000; the totals count everything that fits\n"
-    "      --delete-before T deletes what was written before this time; not while a node runs. What is left still\n"
-    "                       verifies, and a signed note says what is gone\n"
+    "      --from T, --to T a time of this machine (2026-11-21, \"2026-11-21 18:40\"),\n"
+    "                       today, yesterday, a time in UTC (2026-11-21T18:40:00Z),\n"
+    "                       or an age (90m, 24h, 7d); without --to until now\n"
+    "      --limit N        lines, default 20, at most 10,000; the totals count\n"
+    "                       everything that fits\n"
+    "      --delete-before T deletes what was written before this time; not while a\n"
+    "                       node runs. What is left still verifies, and a signed note\n"
+    "                       says what is gone\n"
     "      --csv            for spreadsheets, times in UTC; without totals\n"
     "      --json           records and totals as they are kept\n"
-    "      --file FILE      default $NIGH_HOME/ledger.db, or below ~/.local/share/nigh\n"
+    "      --file FILE      default $NIGH_HOME/ledger.db, or below\n"
+    "                       ~/.local/share/nigh\n"
     "\n"
     "examples:\n"
     "  nigh ledger\n"
@@ -145,9 +148,9 @@ nigh_status nigh_cli_read_time(const char *option, const char *text, uint64_t *u
         *unix_ms = now > (uint64_t)age * 1000 ? now - (uint64_t)age * 1000 : 0;
         return NIGH_OK;
     }
-    return nigh_failf(err, NIGH_EINVAL, 0, "--%s wants a time like 2026-11-21 or \"2026-11-21 18:40\", today, "
-                                           "yesterday, or "
-                      "an age like 24h, not '%s'", option, text);
+    return nigh_failf(err, NIGH_EINVAL, 0,
+        "--%s wants a time like 2026-11-21 or \"2026-11-21 18:40\", today, yesterday, or an age like 24h, not '%s'",
+        option, text);
 }
 
 /* ---- reading records ---- */

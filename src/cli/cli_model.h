@@ -41,8 +41,7 @@ NIGH_CHECK nigh_status nigh_cli_model_open(nigh_cli_model *m, const char *name, 
 NIGH_CHECK nigh_status nigh_cli_model_begin(nigh_cli_model *m, uint32_t context, uint32_t batch, nigh_err *err);
 /* "f16", "i16", "q8_0" or "f32" of --cache; NULL: f16. Fails: EINVAL. */
 NIGH_CHECK nigh_status nigh_cli_cache(const char *word, nigh_cache *out, nigh_err *err);
-#define NIGH_CLI_CACHE_HELP \
-    "f16 (default), i16: prompts are faster, q8_0: half the memory, f32: exact keys and values\n"
+#define NIGH_CLI_CACHE_HELP "f16 (default); i16 faster, q8_0 smaller, f32 exact\n"
 /* The context to use: what -c says, else the model's own, but at most NIGH_CLI_CONTEXT. */
 uint32_t nigh_cli_context(const nigh_cli_model *m, int64_t wanted);
 void nigh_cli_model_close(nigh_cli_model *m);

@@ -14,30 +14,36 @@ static const char help[] =
     "       nigh policy show FILE [--text | --json]\n"
     "       nigh policy verify FILE --public-key HEX [--state FILE]\n"
     "\n"
-    "A signed policy says who let it out and cannot be changed afterwards. The signature (Ed25519) stands over "
-    "exactly\n"
-    "the bytes of the policy file and a name, the id, under which its versions are counted.\n"
+    "A signed policy says who let it out and cannot be changed afterwards. The\n"
+    "signature (Ed25519) stands over exactly the bytes of the policy file and a name,\n"
+    "the id, under which its versions are counted.\n"
     "\n"
-    "  key      makes a key that signs, if the file is not there; prints the public key\n"
+    "  key      makes a key that signs, if the file is not there; prints the public\n"
+    "           key\n"
     "  sign     checks the policy and prints it signed\n"
-    "  show     what a policy is, plain or signed; --text prints the policy file exactly as it was signed\n"
-    "  verify   only a policy that one of the public keys signed is good; with --state also none that is older than\n"
-    "           the newest this file has seen, as a node does it\n"
+    "  show     what a policy is, plain or signed; --text prints the policy file\n"
+    "           exactly as it was signed\n"
+    "  verify   only a policy that one of the public keys signed is good; with\n"
+    "           --state also none that is older than the newest this file has seen,\n"
+    "           as a node does it\n"
     "\n"
     "      --key FILE         the key that signs: 32 bytes that only you may read\n"
     "      --id NAME          default: features\n"
     "      --out FILE         instead of standard output\n"
-    "      --public-key HEX   64 digits, as `nigh policy key` prints them; may stand several times\n"
+    "      --public-key HEX   64 digits, as `nigh policy key` prints them; may stand\n"
+    "                         several times\n"
     "      --state FILE       remembers the newest version of every id\n"
     "      --json             for programs\n"
     "\n"
-    "exit codes: 0; 1 malformed; 9 unsigned, changed, or signed by somebody else; 11 an older version\n"
+    "exit codes: 0; 1 malformed; 9 unsigned, changed, or signed by somebody else; 11\n"
+    "an older version\n"
     "\n"
     "examples:\n"
     "  nigh policy key policy.key\n"
     "  nigh policy sign features.json --key policy.key --out features.signed.json\n"
     "  nigh policy show features.signed.json\n"
-    "  nigh policy verify features.signed.json --public-key $(nigh policy key policy.key)\n";
+    "  nigh policy verify features.signed.json \\\n"
+    "      --public-key $(nigh policy key policy.key)\n";
 
 typedef struct {
     const char *key, *id, *out, *state;
@@ -52,9 +58,8 @@ static nigh_status open_key(const char *path, bool make, nigh_signer *s, nigh_er
         return nigh_failf(err, NIGH_ENOENT, 0, "%s: there is no key; make one with: nigh policy key %s", path, path);
     nigh_signer_open(s, path);
     if (s->there) return NIGH_OK;
-    return nigh_failf(err, NIGH_EIO, 0, "%s: cannot be made or used: it must be 32 bytes in a file of yours that "
-                                        "nobody "
-                      "else may read", path);
+    return nigh_failf(err, NIGH_EIO, 0,
+        "%s: cannot be made or used: it must be 32 bytes in a file of yours that nobody else may read", path);
 }
 
 static nigh_status run_key(const char *path, nigh_err *err) {

@@ -242,13 +242,17 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
 const nigh_command nigh_command_quantize = {
     .name = "quantize",
     .line = "write a model with its matrices in another type",
-    .help = "usage: nigh quantize IN OUT TYPE [--json]\n\n"
-            "Writes the model IN to OUT with every matrix as TYPE: Q8_0, Q4_0, F16, BF16 or F32. All matrices get\n"
-            "the same type, as llama-quantize --pure does; vectors stay as they are. IN may have any type that Nigh\n"
-            "reads, but what an earlier quantisation rounded away does not come back. OUT is written whole or not at\n"
-            "all.\n\n"
-            "examples:\n"
-            "  nigh quantize model.gguf model-q8_0.gguf Q8_0\n"
-            "  nigh quantize model-q8_0.gguf model-f16.gguf F16 --json\n",
+    .help =
+    "usage: nigh quantize IN OUT TYPE [--json]\n"
+    "\n"
+    "Writes the model IN to OUT with every matrix as TYPE: Q8_0, Q4_0, F16, BF16 or\n"
+    "F32. All matrices get the same type, as llama-quantize --pure does; vectors stay\n"
+    "as they are. IN may have any type that Nigh reads, but what an earlier\n"
+    "quantisation rounded away does not come back. OUT is written whole or not at\n"
+    "all.\n"
+    "\n"
+    "examples:\n"
+    "  nigh quantize model.gguf model-q8_0.gguf Q8_0\n"
+    "  nigh quantize model-q8_0.gguf model-f16.gguf F16 --json\n",
     .run = run,
 };

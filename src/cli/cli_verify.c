@@ -22,25 +22,30 @@ static const char help[] =
     "usage: nigh verify RECEIPT.json [OPTIONS]\n"
     "       nigh verify --ledger [OPTIONS]\n"
     "\n"
-    "Checks a signed receipt: was the record changed, and who signed it? With --ledger: the whole ledger, every "
-    "record,\n"
-    "every signature, and that nothing is missing; a receipt beside it must be in that ledger.\n"
+    "Checks a signed receipt: was the record changed, and who signed it? With\n"
+    "--ledger: the whole ledger, every record, every signature, and that nothing is\n"
+    "missing; a receipt beside it must be in that ledger.\n"
     "\n"
-    "A file that `nigh where ID --request FILE --answer FILE` made holds what was asked and answered, too. If the "
-    "answer\n"
-    "was made on a device, it is made again here, with the model of the same hash, and compared byte by byte. A "
-    "receipt\n"
-    "holds no hash of the words; what ties them to it is the model, the request and the counts of tokens.\n"
+    "A file that `nigh where ID --request FILE --answer FILE` made holds what was\n"
+    "asked and answered, too. If the answer was made on a device, it is made again\n"
+    "here, with the model of the same hash, and compared byte by byte. A receipt\n"
+    "holds no hash of the words; what ties them to it is the model, the request and\n"
+    "the counts of tokens.\n"
     "\n"
-    "      --public-key HEX who must have signed, 64 digits; without it the key of this machine's node, if it has "
-    "one,\n"
-    "                       and for a receipt of another node: whoever signed it, which is printed\n"
-    "      --file FILE      the ledger, default $NIGH_HOME/ledger.db, or below ~/.local/share/nigh\n"
-    "      --model FILE     the model to answer again with; without it the one with the right hash is looked for\n"
-    "  -t, --threads N      default: one for each core; any number gives the same bytes\n"
-    "      --context N, --cache TYPE   as the node had them, if it was started with them\n"
+    "      --public-key HEX who must have signed, 64 digits; without it the key of\n"
+    "                       this machine's node, if it has one, and for a receipt of\n"
+    "                       another node: whoever signed it, which is printed\n"
+    "      --file FILE      the ledger, default $NIGH_HOME/ledger.db, or below\n"
+    "                       ~/.local/share/nigh\n"
+    "      --model FILE     the model to answer again with; without it the one with\n"
+    "                       the right hash is looked for\n"
+    "  -t, --threads N      default: one for each core; any number gives the same\n"
+    "                       bytes\n"
+    "      --context N, --cache TYPE   as the node had them, if it was started with\n"
+    "                       them\n"
     "\n"
-    "exit codes: 0 it holds; 2 no such file or model; 6 changed, incomplete, or another answer; 9 another key\n"
+    "exit codes: 0 it holds; 2 no such file or model; 6 changed, incomplete, or\n"
+    "another answer; 9 another key\n"
     "\n"
     "examples:\n"
     "  nigh where last --receipt > receipt.json && nigh verify receipt.json\n"
@@ -102,8 +107,7 @@ static nigh_status find_in_ledger(const nigh_json *receipt, const words *w, nigh
         nigh_json_release(&doc);
     } else if (status == NIGH_ENOENT)
         nigh_fail(err, status, 0, "this ledger does not have the record: it is another one, the record was deleted "
-                                  "for its "
-                  "age, or the ledger was cut");
+                                  "for its age, or the ledger was cut");
     if (status == NIGH_OK) printf("the ledger has the same record\n");
     nigh_ledger_close(l);
     nigh_buf_release(&b);
@@ -136,7 +140,8 @@ static nigh_status find_model(const nigh_json *hop, const words *w, char *out, s
         return nigh_failf(err, NIGH_EDATA, 0, "%s is not the model of the receipt (sha256 %.12s...)", out, hash.ptr);
     }
     nigh_format(name, sizeof name, "%.*s", (int)model.len, model.ptr);
-    if (!strchr(name, '/') && name[0] && nigh_cli_model_path(name, out, cap, NULL) == NIGH_OK && nigh_cli_has_hash(out, hash))
+    if (!strchr(name, '/') && name[0] && nigh_cli_model_path(name, out, cap, NULL) == NIGH_OK
+        && nigh_cli_has_hash(out, hash))
         return NIGH_OK;
     if (nigh_cli_model_path("nigh-stories", folder, sizeof folder, NULL) == NIGH_OK && strrchr(folder, '/')) {
         *strrchr(folder, '/') = '\0';
@@ -179,9 +184,8 @@ static nigh_status compare_words(size_t i, nigh_str kept, nigh_str now, nigh_err
     printf("answer %zu: differs from byte %zu on\n", i + 1, at);
     print_around("kept: ", kept, at);
     print_around("now:  ", now, at);
-    return nigh_failf(err, NIGH_EDATA, at, "the answer that was kept is not what this model answers: answer %zu "
-                                           "differs from "
-                      "byte %zu on", i + 1, at);
+    return nigh_failf(err, NIGH_EDATA, at,
+        "the answer that was kept is not what this model answers: answer %zu differs from byte %zu on", i + 1, at);
 }
 
 static nigh_status compare_choice(size_t i, const nigh_json *kept, const nigh_json *now, nigh_err *err) {
@@ -203,9 +207,9 @@ static nigh_status compare_counts(const nigh_json *record, const nigh_json *now,
     static const char *const names[] = { "prompt_tokens", "completion_tokens" };
     for (size_t i = 0; i < NIGH_COUNT(names); i++)
         if (nigh_json_int(record, names[i], -1) != nigh_json_int(usage, names[i], -1))
-            return nigh_failf(err, NIGH_EDATA, 0, "the receipt counts %lld %s, this request gives %lld: it is not "
-                                                  "the one "
-                              "of the receipt", (long long)nigh_json_int(record, names[i], -1), names[i],
+            return nigh_failf(err, NIGH_EDATA, 0,
+                              "the receipt counts %lld %s, this request gives %lld: it is not the one of the receipt",
+                              (long long)nigh_json_int(record, names[i], -1), names[i],
                               (long long)nigh_json_int(usage, names[i], -1));
     printf("tokens: %lld in, %lld out, as the receipt says\n", (long long)nigh_json_int(record, names[0], -1),
            (long long)nigh_json_int(record, names[1], -1));
@@ -236,9 +240,8 @@ static nigh_status answer_again(const nigh_json *kept, const words *w, nigh_err 
     char model[4096];
     for (const nigh_json *h = nigh_json_first(nigh_json_get(record, NIGH_STR("hops"))); h; h = h->next) hop = h;
     if (!nigh_json_says(hop, "tier", "device") || nigh_json_text(record, "degraded").len)
-        return nigh_fail(err, NIGH_ENOSUP, 0, "the receipt holds, but the answer was not made anew on a device: only "
-                                              "such "
-                         "answers can be made again");
+        return nigh_fail(err, NIGH_ENOSUP, 0,
+            "the receipt holds, but the answer was not made anew on a device: only such answers can be made again");
     NIGH_TRY(find_model(hop, w, model, sizeof model, err));
     nigh_replay_opts o = { .path = nigh_json_text(kept, "path"), .request = nigh_json_get(kept, NIGH_STR("request")),
                            .model = model, .cpu = nigh_cli_cpu(), .threads = (uint32_t)w->threads,

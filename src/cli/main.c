@@ -45,12 +45,13 @@ static void print_help(FILE *out) {
     fputs("nigh: AI at the nearest place that can do it\n\n"
           "usage: nigh COMMAND [OPTIONS]   (nigh COMMAND --help for each)\n\n", out);
     for (const nigh_command *const *c = commands; *c; c++) fprintf(out, "  %-14s %s\n", (*c)->name, (*c)->line);
-    fputs("\nexit codes: 0 ok", out);
-#define EXIT_CODE(name, value, http, text) if (value) fprintf(out, ", %d %s", -(value), text);
+    fputs("\nexit codes:\n", out);
+#define EXIT_CODE(name, value, http, text) fprintf(out, "  %2d  %s\n", -(value), text);
     NIGH_STATUS_MAP(EXIT_CODE)
 #undef EXIT_CODE
-    fputs("\n\nNIGH_CORE_DUMPS=1 in the environment: a crash may leave a core dump, and a debugger may look in.\n"
-          "Without it neither can, since what was asked and answered stands in that memory.\n", out);
+    fputs("\nNIGH_CORE_DUMPS=1 in the environment: a crash may leave a core dump, and a\n"
+          "debugger may look in. Without it neither can, since what was asked and answered\n"
+          "stands in that memory.\n", out);
 }
 
 static bool is_word(const char *arg, const char *a, const char *b) {

@@ -147,8 +147,7 @@ static nigh_status parse_policy(loading *l, nigh_policy **out) {
 
 static nigh_status older(loading *l, uint64_t seen) {
     return nigh_failf(l->err, NIGH_EPOLICY, 0, "%s: version %llu is older than version %llu, which was in force "
-                                               "already; "
-                      "to go back, give the old text a higher version", l->o->path,
+                      "already; to go back, give the old text a higher version", l->o->path,
                       (unsigned long long)l->facts.version, (unsigned long long)seen);
 }
 

@@ -41,6 +41,8 @@ check_fails() {
     elif [ -s "$tmp/out" ]; then bad "$case: it printed on standard output"
     else check_match "$case" "$pattern" "$err"; fi
 }
+# examples COMMAND              the lines below `examples:` of its help, those that go on behind a \ joined
+examples() { "$NIGH" "$1" --help | sed '1,/^examples:/d; s/^  //' | sed ':more; /\\$/ { N; s/\\\n */ /; b more }'; }
 # check_examples COMMAND        every line below `examples:` of its help runs, in a folder where MODEL.gguf is a model
 check_examples() {
     local line count=0
@@ -53,6 +55,6 @@ check_examples() {
         then good
         else bad "example '$line': exit code $?: $(head -c 300 "$tmp/err")"; fi
         [ -s "$tmp/out" ] || [ -s "$tmp/err" ] || bad "example '$line' says nothing"
-    done < <("$NIGH" "$1" --help | sed -n '/^examples:/,$p' | sed -n 's/^  //p')
+    done < <(examples "$1")
     [ "$count" -gt 0 ] || bad "$1 --help has no examples"
 }

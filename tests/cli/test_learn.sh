@@ -86,6 +86,6 @@ while IFS= read -r line; do
     case $command in *" --checkpoint notes.ckpt --out now"*) small="" ;; *) small="$tiny --steps 4" ;; esac
     if (nigh() { "$NIGH" "$@" $small; }; eval "$command") > out 2> err; then good
     else bad "example '$line': $(tail -n 1 err)"; fi
-done < <("$NIGH" learn --help | sed -n '/^examples:/,$p' | sed -n 's/^  //p; s/ *#.*//')
+done < <(examples learn | sed 's/ *#.*//')
 for f in notes.gguf now.gguf small.gguf tales.gguf; do [ -s $f ] || bad "the example wrote no $f"; done
 finish

@@ -8,7 +8,7 @@ sed 's/"place": \["tiny"\], "latency"/"place": [], "latency"/; s/"trains": false
     > features.old.json
 check_examples_in() { # the examples of a command's help, run here; their exit code is part of the answer
     local code
-    "$NIGH" "$1" --help | sed -n '/^examples:/,$p' | sed 1d | while IFS= read -r line; do
+    examples "$1" | while IFS= read -r line; do
         (cd "$tmp" && PATH="$(dirname "$NIGH"):$PATH" bash -c "$line" > /dev/null 2> "$tmp/said")
         code=$?
         [ $code = 0 ] || [ $code = 11 ] || echo "$line: $code $(cat "$tmp/said")"
