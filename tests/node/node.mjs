@@ -26,6 +26,12 @@ export function folder(name) {
   return made;
 }
 
+// Begins the jobs in order, `lanes` of them at a time; an array of what they promise. For what mostly waits.
+export function inLanes(lanes, jobs) {
+  const begun = [];
+  return jobs.map((job, i) => (begun[i] = i < lanes ? job() : begun[i - lanes].then(job, job)));
+}
+
 // Numbers in [0, 1) from a seed, the same everywhere (mulberry32).
 export function random(seed) {
   let a = seed >>> 0;
@@ -190,8 +196,9 @@ export class Node {
   }
 
   // Sends bytes as they are and gathers what comes back until the other side closes or `wait` ms passed without a word;
-  // with `once` until one answer of known length is whole.
+  // with `once` until one answer of known length is whole (of HEAD its head).
   raw(bytes, { wait = 400, half = false, host = '127.0.0.1', once = false } = {}) {
+    const head = String(bytes).startsWith('HEAD ');
     return new Promise((done) => {
       const socket = net.connect(this.port, host);
       let got = Buffer.alloc(0),
@@ -208,7 +215,7 @@ export class Node {
       };
       socket.on('data', (d) => {
         got = Buffer.concat([got, d]);
-        if (once && isWhole(got.toString('latin1'))) end();
+        if (once && isWhole(got.toString('latin1'), head)) end();
         else arm();
       });
       socket.on('error', () => {
@@ -232,12 +239,11 @@ export class Node {
   }
 }
 
-function isWhole(text) {
+function isWhole(text, head) {
   const at = text.indexOf('\r\n\r\n'),
     length = /\r\ncontent-length: (\d+)\r\n/i.exec(text);
-  return (
-    at >= 0 && (/^HTTP\/1.1 (204|304)/.test(text) || (length !== null && text.length - at - 4 >= Number(length[1])))
-  );
+  if (at < 0) return false;
+  return head || /^HTTP\/1.1 (204|304)/.test(text) || (length !== null && text.length - at - 4 >= Number(length[1]));
 }
 
 // The status of the first answer, all statuses, and the fields of the first.
