@@ -134,6 +134,7 @@ $B/tools/%: tools/%.c tests/test.h
 
 # ---- what one types ----
 .PHONY: golden-models fuzz-programs arm test-arm sdk
+.PHONY: bench-tab bench-place
 .PHONY: all run test test-native tidy wasm bench-ledger bench-node bench-kernel bench-matrix bench-start bench-peers fuzz install uninstall clean help
 run:            ## install what is missing, build, start the node at http://127.0.0.1:6444
 	@tools/install.sh run
@@ -185,6 +186,12 @@ fuzz:           ## every fuzz target for FUZZ_SECONDS=60 under ASan and UBSan (n
 	@tools/fuzz.sh build-fuzz $(FUZZ)
 SEEDS    := $(wildcard $(FUZZ:%=tests/fuzz/seeds_%.c))
 fuzz-programs: $(FUZZ:%=$B/tests/fuzz/fuzz_%) $(SEEDS:%.c=$B/%)
+
+# NIGH_SHORT=1 for two minutes; what each line means: docs/place.md. As root it also counts packets.
+PLACE_PROOFS := $(addprefix $B/,bench/bench_place bench/bench_node tests/prop/test_place tests/prop/test_redact \
+    tests/golden/test_find)
+bench-place: all $(PLACE_PROOFS)    ## what Place is to do, and what is seen: decisions, leaks, faults, packets, added time
+	@NIGH_BUILD=$(CURDIR)/$B node bench/bench_place.mjs
 
 tidy: $(TIDY)   ## the rules of the house: include direction, lengths, banned calls, dead links
 	@$(TIDY)

@@ -44,11 +44,11 @@ static void bench_text(const char *name, nigh_str text) {
         nigh_redactor *r;
         if (nigh_redactor_new(&r, 42, NULL) != NIGH_OK || nigh_buf_reserve(&out, text.len) != NIGH_OK) return;
         out.len = replaced = 0;
-        uint64_t begun = nigh_os_now_ns();
+        uint64_t begun = nigh_os_thread_cpu_ns();   /* what a core does, also when others want it */
         nigh_err err = { 0 };
         unsigned kinds = nigh_find_kinds(NIGH_REDACT_PII | NIGH_REDACT_SECRETS);
         nigh_status status = nigh_redact(r, kinds, text, &out, &replaced, &err);
-        double seconds = (double)(nigh_os_now_ns() - begun) * 1e-9;
+        double seconds = (double)(nigh_os_thread_cpu_ns() - begun) * 1e-9;
         if (status != NIGH_OK) printf("%s,error,%s\n", name, err.text);
         if (seconds < best) best = seconds;
         nigh_redactor_free(r);
