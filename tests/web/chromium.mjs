@@ -26,6 +26,30 @@ export async function launch(options = {}, folder = null) {
   return folder ? chromium.launchPersistentContext(folder, all) : chromium.launch(all);
 }
 
+/** A tab that Playwright leaves alone, so that it can be hidden and frozen. */
+export async function bareTab(browser, url) {
+  const root = await browser.newBrowserCDPSession(), { targetId } = await root.send('Target.createTarget', { url: 'about:blank' });
+  const { sessionId } = await root.send('Target.attachToTarget', { targetId, flatten: false }), waiting = new Map();
+  root.on('Target.receivedMessageFromTarget', (e) => {
+    const m = JSON.parse(e.message);
+    if (e.sessionId === sessionId) waiting.get(m.id)?.(m);
+  });
+  let last = 0;
+  const call = async (method, params = {}) => {
+    const id = ++last, said = new Promise((done) => waiting.set(id, done));
+    await root.send('Target.sendMessageToTarget', { sessionId, message: JSON.stringify({ id, method, params }) });
+    const m = await said;
+    if (m.error ?? m.result?.exceptionDetails) throw new Error(JSON.stringify(m.error ?? m.result.exceptionDetails));
+    return m.result;
+  };
+  const evaluate = async (run, value = null) =>
+    (await call('Runtime.evaluate', { expression: `(${run})(${JSON.stringify(value)})`, awaitPromise: true, returnByValue: true })).result.value;
+  await call('Page.enable');
+  await call('Page.navigate', { url });
+  while (!(await evaluate(() => document.readyState === 'complete' && location.href !== 'about:blank'))) await new Promise((d) => setTimeout(d, 10));
+  return { call, evaluate };
+}
+
 const LOCAL = /^(https?|wss?):\/\/(127\.0\.0\.1|localhost)(:|\/|$)/;
 /** What the log of a closed browser says: requests of pages, and those that left this machine's servers. Chromium's own (updates, its clock) are left out. */
 export function readLog(file) {

@@ -1,9 +1,10 @@
 // test_offline.mjs - the network goes away: reload, load, write; headers from the node, from the service worker, from nobody.
-import { existsSync, rmSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { Node, check, equal, main, root, shipped } from '../node/node.mjs';
 import { closeAll, launch, newContext, openPage, readLog, takeLog, up } from './browser.mjs';
-import { Site } from './site.mjs';
+import { Site, changedWorker } from './site.mjs';
 
 const write = (page, o = {}) => page.evaluate(async (o) => {
   const nigh = await sdk.open({ backend: 'tab', ...o });
@@ -12,6 +13,13 @@ const write = (page, o = {}) => page.evaluate(async (o) => {
   return { text: c.text, place: c.receipt.place, engine: nigh.model.engine, isolated: crossOriginIsolated };
 }, o);
 const withSdk = (page) => page.evaluate(async () => { window.sdk = await import('/sdk/nigh.js'); });
+
+let story = '';
+function withModel() {
+  const out = path.join(root, 'build/web/test.manifest.json');
+  spawnSync(process.execPath, [path.join(root, 'web/sdk/bin/manifest.mjs'), shipped, '--out', out]);
+  return { '/p.html': '<!doctype html><title>p</title>', '/m.json': readFileSync(out), '/nigh-stories.gguf': readFileSync(shipped) };
+}
 
 up('with the node gone, the page reloads from what it kept, and the model answers', async () => {
   const node = await Node.start([], existsSync(shipped) ? { model: shipped } : {});
@@ -37,13 +45,7 @@ up('with the node gone, the page reloads from what it kept, and the model answer
 });
 
 up('a server without headers: one thread works, and the service worker isolates the next load', async () => {
-  const { readFileSync } = await import('node:fs'), { spawnSync } = await import('node:child_process');
-  const out = path.join(root, 'build/web/test.manifest.json');
-  spawnSync(process.execPath, [path.join(root, 'web/sdk/bin/manifest.mjs'), shipped, '--out', out]);
-  const site = await Site.start({
-    isolated: false,
-    extra: { '/p.html': '<!doctype html><title>p</title>', '/m.json': readFileSync(out), '/nigh-stories.gguf': readFileSync(shipped) },
-  });
+  const site = await Site.start({ isolated: false, extra: withModel() });
   const context = await newContext(), page = await openPage(context, `${site.origin}/p.html`);
   const plain = await write(page, { model: '/m.json' });
   equal([plain.isolated, plain.engine.file, plain.engine.threads], [false, 'nigh-simd.wasm', 1]);
@@ -52,11 +54,40 @@ up('a server without headers: one thread works, and the service worker isolates 
   await withSdk(page);
   const isolated = await write(page, { model: '/m.json' });
   equal([isolated.text, isolated.isolated, isolated.engine.file], [plain.text, true, 'nigh-relaxed-threads.wasm']);
+  story = plain.text;
   site.down = true;
   await page.reload();
   await withSdk(page);
   const offline = await write(page, { model: '/m.json' });
   equal([offline.text, offline.isolated], [plain.text, true]);
+  await site.stop();
+  await context.close();
+});
+
+// What a worker sees of a browser that has not what this one has.
+const OTHERS = {
+  'no relaxed SIMD': ['const own = WebAssembly.validate; WebAssembly.validate = (b) => b.length !== 36 && own(b);', 'nigh-simd-threads.wasm'],
+  'no shared memory': ["Object.defineProperty(globalThis, 'crossOriginIsolated', { value: false });", 'nigh-simd.wasm'],
+  'a build that does not compile': [`const own = WebAssembly.compileStreaming;
+    WebAssembly.compileStreaming = async (r) => { if (/relaxed/.test((await r).url)) throw new Error('no'); return own(r); };`, 'nigh-simd-threads.wasm'],
+  'no SIMD': ['WebAssembly.validate = () => false;', 'ENOSUP'],
+};
+
+up('Document-Isolation-Policy isolates as well; in other browsers the next best build writes the same text', async () => {
+  const site = await Site.start({ isolated: 'dip', extra: withModel() }), context = await newContext();
+  for (const [i, [lines]] of Object.values(OTHERS).entries()) Object.assign(site.extra, changedWorker(`other${i}`, lines));
+  const page = await openPage(context, `${site.origin}/p.html`), here = await write(page, { model: '/m.json' });
+  equal([here.text, here.isolated, here.engine.file], [story, true, 'nigh-relaxed-threads.wasm']);
+  for (const [i, [what, [, wanted]]] of Object.entries(OTHERS).entries()) {
+    const failed = (e) => ({ engine: { file: /has no SIMD/.test(e.message) ? 'ENOSUP' : e.message } });
+    const got = await write(page, { model: '/m.json', files: `/other${i}/` }).catch(failed);
+    equal([got.engine.file, got.text ?? story], [wanted, story], what);
+  }
+  // The service worker leaves such a page as it is: with COOP its pop-ups would be cut off.
+  await page.evaluate(() => sdk.goOffline('/sw.js', `${location.origin}/sdk/`));
+  const reply = await page.reload();
+  equal([reply.headers()['cross-origin-opener-policy'], reply.fromServiceWorker()], [undefined, true]);
+  equal(await page.evaluate(() => crossOriginIsolated), true);
   await site.stop();
   await context.close();
 });

@@ -2,7 +2,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Node, check, equal, main, program, root, shipped, test } from '../node/node.mjs';
-import { closeAll, n, newContext, openPage, up } from './browser.mjs';
+import { closeAll, launch, n, newContext, openPage, up } from './browser.mjs';
+import { Site, changedWorker, serveChanged, slower } from './site.mjs';
 
 test('one table of errors: the SDK has the one of status.h', async () => {
   const rows = [...readFileSync(path.join(root, 'include/nigh/status.h'), 'utf8').matchAll(/X\((\w+),\s*(-?\d+), (\d+), "([^"]+)"\)/g)];
@@ -139,6 +140,30 @@ up('auto measures, chooses, and says why', async () => {
   check(/^(tab|device)$/.test(got[0]) && /tokens\/s/.test(got[1]), got.join(': '));
 });
 
+up('auto goes to the node where the tab is slow or cannot, and says what it measured; with neither it says why', async () => {
+  const extra = { ...changedWorker('slow', slower(100)), ...changedWorker('none', 'WebAssembly.validate = () => false;') };
+  const site = await Site.start({ extra: { ...extra, '/p.html': '<!doctype html><title>p</title>' } }), own = await newContext(), there = await openPage(own);
+  await serveChanged(there, extra);
+  const auto = (page, o) => page.evaluate(async (o) => {
+    try {
+      const g = await sdk.open(o), said = [g.place, g.reason];
+      g.close();
+      return said;
+    } catch (e) {
+      return [e.code, e.message];
+    }
+  }, o);
+  const like = (got, place, reason) => check(got[0] === place && reason.test(got[1]), got.join(': '));
+  like(await auto(there, { files: '/slow/' }), 'device', /^the node: \d+ tokens\/s, this tab only \d+ tokens\/s, measured now$/);
+  like(await auto(there, { files: '/none/' }), 'device', /^the node: this tab cannot \(this browser has no SIMD in WebAssembly\)$/);
+  const alone = await openPage(own, `${site.origin}/p.html`), manifest = await (await fetch(`http://${n.host}/nigh/models/nigh-stories/manifest`)).json();
+  Object.assign(site.extra, { '/m.json': JSON.stringify({ ...manifest, file: '/m.gguf' }), '/m.gguf': readFileSync(shipped) });
+  like(await auto(alone, { files: '/slow/', model: '/m.json' }), 'tab', /^this tab: slow \(\d+ tokens\/s, measured now\), but there is no node/);
+  like(await auto(alone, { files: '/none/', model: '/m.json' }), 'ENOSUP', /has no SIMD in WebAssembly; and the node: /);
+  await own.close();
+  await site.stop();
+});
+
 up('what is closed ends what is open', async () => {
   const got = await page.evaluate(async () => {
     const nigh = await sdk.open({ backend: 'tab', context: 256 });
@@ -165,10 +190,12 @@ up('the shape of Chrome\'s LanguageModel', async () => {
     const aborted = await session.prompt('x', { signal: AbortSignal.abort() }).catch((e) => e.name);
     session.destroy();
     const after = await session.prompt('x').catch((e) => e.name);
-    const available = await LanguageModel.availability(), quota = session.inputQuota;
-    return { available, text: text.length, used, quota, first: typeof first.value, aborted, after, progress };
+    const available = await LanguageModel.availability(), quota = session.inputQuota, measured = await session.measureContextUsage('x');
+    const newer = [session.contextUsage === session.inputUsage, session.contextWindow === quota, measured > 0];
+    return { available, newer, text: text.length, used, quota, first: typeof first.value, aborted, after, progress };
   });
   equal([got.available, got.first, got.aborted, got.after, got.progress], ['available', 'string', 'AbortError', 'InvalidStateError', [1]]);
+  equal(got.newer, [true, true, true]);
   check(got.text > 0 && got.used > 0 && got.quota === 512, JSON.stringify(got));
 });
 
@@ -226,6 +253,38 @@ up('the probe takes less than 300 ms, is kept, and speaks in words', async () =>
   check(/4,295 MB/.test(got.huge.text), got.huge.text);
   check(got.first.ms < (process.env.NIGH_BUSY ? 3000 : 300), `it took ${got.first.ms} ms`);
   console.log(`  probe: ${got.first.ms} ms, ${got.first.gops.toFixed(2)} GOP/s, ${got.first.engine}`);
+});
+
+up('the probe says in words why a model will run well, slowly, or not', async () => {
+  const p = {
+    at: '', ms: 0, cores: 2, memoryGiB: 4, simd: true, relaxedSimd: true, isolated: true, engine: 'e', gops: 20, bytesPerSecond: 10e9,
+    storage: { available: true, persisted: false, usedBytes: 1e6, quotaBytes: 2e9 }, webgpu: { there: false, works: false, name: '' },
+  };
+  const cases = [
+    [{}, 100e6, 'well', /^m will run well: about 94 tokens\/s on one thread\.$/],
+    [{}, 1.2e9, 'slowly', /about 8\.3 tokens\/s on one thread, less than one reads\.$/],
+    [{ bytesPerSecond: 1e9 }, 500e6, 'slowly', /about 2\.0 tokens/], [{ simd: false }, 1e6, 'not', /will not run here: this browser has no SIMD/],
+    [{ memoryGiB: 2 }, 2e9, 'not', /needs 2125 MB, and this device has 2 GiB/], [{}, 5e9, 'not', /a tab has 4,295 MB at most/],
+    [{ bytesPerSecond: 0 }, 1e6, 'slowly', /nothing could be measured/],
+    [{ storage: { ...p.storage, usedBytes: 1.95e9 } }, 100e6, 'well', /no room to keep its 100 MB, so it would be fetched each time/],
+  ];
+  const asked = cases.map(([change, bytes]) => [{ ...p, ...change }, { name: 'm', bytes }]);
+  const got = await page.evaluate((all) => all.map(([p, m]) => sdk.explain(p, m)), asked);
+  for (const [i, [, , grade, text]] of cases.entries()) check(got[i].grade === grade && text.test(got[i].text), `${i}: ${JSON.stringify(got[i])}`);
+});
+
+up('the probe sees a WebGPU adapter, and that it calculates', async () => {
+  const own = await launch({ args: ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'] }, null);
+  const other = await own.newContext(), p = await openPage(other);
+  const got = await p.evaluate(async () => {
+    for (let i = 0; i < 5; i++) {
+      const found = await sdk.probe({ fresh: true });
+      if (found.webgpu.works) return found.webgpu;
+    }
+    return [!!navigator.gpu, !!(await navigator.gpu?.requestAdapter())];
+  });
+  await own.close();
+  equal([got.there, got.works], [true, true], JSON.stringify(got));
 });
 
 up('a node with a key: the tab and the node want it', async () => {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { check, equal, main, root, shipped, sleep } from '../node/node.mjs';
 import { browser, closeAll, n, newContext, openPage, up } from './browser.mjs';
-import { Site } from './site.mjs';
+import { Site, changedWorker } from './site.mjs';
 
 const MiB = 1 << 20, folder = mkdtempSync(path.join(tmpdir(), 'nigh-store-'));
 const tool = (...args) => {
@@ -219,14 +219,85 @@ up('a server without ranges is asked once', async () => {
   await context.close();
 });
 
-up('nothing fits: the next smaller one is taken', async () => {
+up('sealed pieces: one that was changed comes again, alone; without the key all come again', async () => {
+  const { context, page } = await fresh();
+  await openHere(page, { encrypt: true });
+  await page.evaluate(async (hash) => {
+    const chunks = await (await (await navigator.storage.getDirectory()).getDirectoryHandle('nigh')).getDirectoryHandle('chunks');
+    const out = await (await chunks.getFileHandle(`${hash}.enc`)).createWritable({ keepExistingData: true });
+    await out.write({ type: 'write', position: 5000, data: new Uint8Array(1) });
+    await out.close();
+  }, manifest.chunks[1]);
+  equal((await openHere(page, { encrypt: true })).last.fetched, MiB);
+  await page.evaluate(() => new Promise((done) => { indexedDB.deleteDatabase('nigh').onsuccess = done; }));
+  const again = await openHere(page, { encrypt: true });
+  equal([again.sha, again.last.fetched, again.last.kept], [manifest.sha256, file.length, true]);
+  equal((await openHere(page, { encrypt: true })).last.fetched, 0);
+  await context.close();
+});
+
+up('persist() is asked for; what the browser clears is noticed, while it runs, afterwards, and without a network', async () => {
+  const { context, page } = await fresh(), cdp = await context.newCDPSession(page);
+  const clear = () => cdp.send('Storage.clearDataForOrigin', { origin: site.origin, storageTypes: 'all' });
+  const got = await page.evaluate(async () => {
+    let asked = 0;
+    const own = StorageManager.prototype.persist;
+    StorageManager.prototype.persist = function () { asked++; return own.call(this); };
+    window.nigh = await sdk.open({ backend: 'tab', model: '/m.json' });
+    return { asked, state: await sdk.storage(), kept: (await sdk.models()).map((m) => m.complete) };
+  });
+  equal([got.asked, typeof got.state.persisted, got.kept], [1, 'boolean', [true]]);
+  check(got.state.usedBytes >= file.length && got.state.quotaBytes > got.state.usedBytes, JSON.stringify(got.state));
+  await clear();
+  equal(await page.evaluate(async () => [(await nigh.complete('Once', { maxTokens: 3 })).usage.completionTokens, (await sdk.models()).length]), [3, 0]);
+  await page.evaluate(() => nigh.close());
+  // Workers that begin now have no lock in common with this page any more; they must not be taken for dead.
+  await page.evaluate(() => {
+    const Own = Worker;
+    window.workers = 0;
+    window.Worker = class extends Own { constructor(...a) { super(...a); workers++; } };
+  });
+  const again = await openHere(page);
+  equal([again.sha, again.last.fetched, again.last.kept, await page.evaluate(() => workers)], [manifest.sha256, file.length, true, 1]);
+  await page.evaluate(async () => {
+    window.nigh = await sdk.open({ backend: 'tab', model: '/m.json' });
+    await new Promise((done) => setTimeout(done, 1500));
+    nigh.close();
+  });
+  equal(await page.evaluate(() => workers), 2, 'engines that were started');
+  await clear();
+  site.down = /m\.json|gguf/;
+  const none = await openHere(page);
+  site.down = false;
+  equal(none.code, 'EIO');
+  check(/cannot be reached, and nothing is stored/.test(none.text), none.text);
+  await context.close();
+});
+
+up('memory is asked for before anything is fetched; where it is not given, the next smaller model is taken', async () => {
   const { context, page } = await fresh();
   const { key: _k, signature: _s, ...plain } = manifest;
-  const bytes = 4.2e9, chunks = Array(Math.ceil(bytes / MiB)).fill(manifest.chunks[0]);
-  site.extra['/huge.json'] = JSON.stringify({ ...plain, name: 'huge', bytes, chunks });
-  const got = await openHere(page, { model: ['/huge.json', '/m.json'] });
-  equal(got.sha, manifest.sha256);
-  equal((await openHere(page, { model: '/huge.json' })).code, 'ENOMEM');
+  const named = (name, bytes) => {
+    const chunks = Array(Math.ceil(bytes / MiB)).fill(manifest.chunks[0]);
+    site.extra[`/${name}.json`] = JSON.stringify({ ...plain, name, bytes, chunks, file: `/${name}.gguf` });
+    return `/${name}.json`;
+  };
+  const huge = named('huge', 4.2e9), middle = named('middle', 60e6);
+  site.log.length = 0;
+  equal((await openHere(page, { model: [huge, '/m.json'] })).sha, manifest.sha256, 'more than a tab can have');
+  equal((await openHere(page, { model: huge })).code, 'ENOMEM');
+  // A browser that gives 64 MiB: enough for the small one.
+  const few = 'const Own = WebAssembly.Memory; WebAssembly.Memory = function (o) { return new Own({ ...o, maximum: 1024 }); };';
+  Object.assign(site.extra, changedWorker('few', few));
+  const got = await page.evaluate(async (model) => {
+    const nigh = await sdk.open({ backend: 'tab', files: '/few/', model });
+    return { sha: nigh.model.sha256, memory: nigh.model.engine.memoryBytes, text: (await nigh.complete('Once', { maxTokens: 3 })).usage.completionTokens };
+  }, [huge, middle, '/m.json']);
+  equal([got.sha, got.text], [manifest.sha256, 3]);
+  check(got.memory <= 64 * MiB, `${got.memory} bytes`);
+  const none = await openHere(page, { model: middle, files: '/few/' });
+  equal([none.code, /does not give \d+ MB of memory/.test(none.text)], ['ENOMEM', true], none.text);
+  equal(site.log.filter((e) => /(huge|middle)\.gguf/.test(e.name)), [], 'nothing of what does not fit is fetched');
   await context.close();
 });
 

@@ -1,9 +1,11 @@
 // test_tabs.mjs - many tabs and one engine: who leads, what happens when a tab or a worker is killed, or hangs.
+import { readFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
-import { check, equal, main, sleep } from '../node/node.mjs';
-import { closeAll, newContext, openPage, up } from './browser.mjs';
+import { check, equal, main, shipped, sleep } from '../node/node.mjs';
+import { bareTab, closeAll, launch, n, newContext, openPage, up } from './browser.mjs';
+import { Site, changedWorker, serveChanged, slower } from './site.mjs';
 
-const open = (page) => page.evaluate(async () => { window.nigh = await sdk.open({ backend: 'tab' }); });
+const open = (page, o = {}) => page.evaluate(async (o) => { window.nigh = await sdk.open({ backend: 'tab', ...o }); }, o);
 const leads = (page) => page.evaluate(() => nigh.backend.leads);
 const engines = (pages) => pages.reduce((s, p) => s + p.workers().length, 0);
 // On a machine that others use, times are printed and only gross faults are failures.
@@ -22,17 +24,43 @@ async function tabs(count) {
 
 // It takes five seconds to be sure of it, so the other tests run meanwhile.
 let hanging = null;
+const hangWorker = (page) => void page.workers()[0].evaluate(() => { Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); }).catch(() => {});
 async function hang() {
   const { context, pages } = await tabs(2);
-  pages[0].workers()[0].evaluate(() => { Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); }).catch(() => {});
+  hangWorker(pages[0]);
   const texts = await Promise.all(pages.map((p) => p.evaluate(async () => (await nigh.complete('The king', { maxTokens: 5, seed: 3 })).text)));
   await context.close();
   return texts;
+}
+// And ten where the leading page itself is as good as dead, without having been told: here a dialog holds it.
+let held = null;
+async function hold() {
+  const { context, pages: [leader, other] } = await tabs(2);
+  let dialog = null;
+  leader.on('dialog', (d) => { dialog = d; });
+  const blocked = leader.evaluate(() => {
+    window.answer = nigh.complete('The king', { maxTokens: 5, seed: 3 });
+    answer.then(() => {}, () => {});
+    alert('hold');
+  }).catch(() => {});
+  while (!dialog) await sleep(10);
+  hangWorker(leader);
+  await sleep(100);
+  const begun = Date.now(), text = await other.evaluate(async () => (await nigh.complete('The king', { maxTokens: 5, seed: 3 })).text);
+  const ms = Date.now() - begun, took = await leads(other);
+  await dialog.dismiss();
+  await blocked;
+  const texts = [text, await leader.evaluate(async () => (await answer).text)];
+  await leader.waitForFunction(() => !nigh.backend.leads);
+  await context.close();
+  return { texts, ms, took };
 }
 
 up('three tabs, one engine, the same text', async () => {
   hanging = hang();
   hanging.catch(() => {});
+  held = hold();
+  held.catch(() => {});
   const { context, pages } = await tabs(3);
   equal(engines(pages), 1);
   equal(await Promise.all(pages.map(leads)), [true, false, false]);
@@ -49,28 +77,122 @@ up('three tabs, one engine, the same text', async () => {
   await context.close();
 });
 
-up('the leader is closed in the middle of another tab\'s text: it goes on, byte for byte, within a second', async () => {
-  const { context, pages } = await tabs(2);
-  const o = { maxTokens: 480, seed: 11, temperature: 0.8 };
-  const whole = await pages[1].evaluate(async (o) => (await nigh.complete('Once upon a time', o)).text, o);
-  await pages[1].evaluate((o) => {
+// ---- the ways a leading tab goes, in the middle of another tab's text ----
+
+const O = { maxTokens: 300, seed: 11, temperature: 0.8 };
+let whole = null;
+const SLOW = { files: '/slow/' }; // an engine that is not through before anything can happen to it
+/** Two tabs, the second streams a text; the first is sent away by `go`. The text, and the longest pause in it. */
+async function without(go, { slowTimers = false } = {}) {
+  const context = await newContext(), leader = await openPage(context), other = await openPage(context);
+  await serveChanged(context, changedWorker('slow', slower(3)));
+  await open(leader, SLOW);
+  if (slowTimers) await other.evaluate(() => { const own = setInterval; window.setInterval = (run, ms, ...more) => own(run, Math.max(ms, 60000), ...more); });
+  await open(other, SLOW);
+  whole ??= await other.evaluate(async (o) => (await nigh.complete('Once upon a time', o)).text, O);
+  await other.evaluate((o) => {
     window.at = [];
     window.answer = nigh.complete('Once upon a time', o);
     window.text = '';
     (async () => { for await (const p of answer) { text += p; at.push(performance.now()); } })();
-  }, o);
-  await pages[1].waitForFunction(() => at.length > 3);
-  await pages[0].close();
-  const got = await pages[1].evaluate(async () => {
+  }, O);
+  await other.waitForFunction(() => at.length > 3);
+  await go(leader, context);
+  const got = await other.evaluate(async () => {
     const c = await answer;
     await new Promise((d) => setTimeout(d, 10));
     return { text: c.text, streamed: text, restarts: c.receipt.restarts, gap: Math.max(...at.map((t, i) => (i ? t - at[i - 1] : 0))) };
   });
   equal([got.text, got.streamed], [whole, whole]);
   equal(got.restarts, 1);
-  check(await leads(pages[1]), 'the other tab leads now');
-  console.log(`  the longest pause: ${Math.round(got.gap)} ms`);
+  check(await leads(other), 'the other tab leads now');
   check(got.gap < (busy ? 8000 : 1000), `a pause of ${got.gap} ms`);
+  return { context, leader, other, gap: Math.round(got.gap) };
+}
+up('the leading tab is closed, or crashes: another tab\'s text goes on, byte for byte, within a second', async () => {
+  const closed = await without((leader) => leader.close());
+  await closed.context.close();
+  const crashed = await without(async (leader, context) => void (await context.newCDPSession(leader)).send('Page.crash').catch(() => {}));
+  await crashed.context.close();
+  const asleep = await without((leader) => leader.close(), { slowTimers: true });
+  await asleep.context.close();
+  console.log(`  the longest pause: closed ${closed.gap} ms, crashed ${crashed.gap} ms, closed beside a tab whose timers run once a minute ${asleep.gap} ms`);
+});
+
+// A browser that keeps pages for the way back, and pages that it can freeze.
+let own = null, site = null;
+up('the leading tab is frozen: it hands over within a second, and has its own answer when it is woken', async () => {
+  const manifest = await (await fetch(`http://${n.host}/nigh/models/nigh-stories/manifest`)).json(), p = '<!doctype html><title>p</title>';
+  const model = { '/m.json': JSON.stringify({ ...manifest, file: '/m.gguf' }), '/m.gguf': readFileSync(shipped) };
+  site = await Site.start({ extra: { '/p.html': p, '/q.html': p, ...model, ...changedWorker('slow', slower(3)) } });
+  own = await launch({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
+  const [leader, other] = [await bareTab(own, `${site.origin}/p.html`), await bareTab(own, `${site.origin}/p.html`)];
+  const life = (tab, state) => tab.call('Page.setWebLifecycleState', { state });
+  for (const tab of [leader, other])
+    await tab.evaluate(async () => {
+      window.sdk = await import('/sdk/nigh.js');
+      window.nigh = await sdk.open({ backend: 'tab', files: '/slow/', model: '/m.json' });
+      window.at = [];
+      window.ask = async (o) => {
+        window.text = '';
+        window.answer = nigh.complete('Once upon a time', o);
+        for await (const p of answer) { text += p; at.push(performance.now()); }
+      };
+      document.addEventListener('freeze', () => { window.frozen = (window.frozen ?? 0) + 1; });
+    });
+  const ask = (tab) => tab.evaluate((o) => void ask(o), O), said = (tab) => tab.evaluate(async () => [(await answer).text, text]);
+  await ask(other);
+  await ask(leader);
+  await sleep(200);
+  await life(leader, 'frozen');
+  equal(await said(other), [whole, whole]);
+  const got = await other.evaluate(async () => {
+    const { restarts } = (await answer).receipt, gap = Math.max(...at.map((t, i) => (i ? t - at[i - 1] : 0)));
+    return { leads: nigh.backend.leads, restarts, gap };
+  });
+  equal([got.leads, got.restarts, await leader.evaluate(() => [frozen, nigh.backend.leads])], [true, 1, [1, false]]);
+  check(got.gap < (busy ? 8000 : 1000), `a pause of ${got.gap} ms`);
+  await life(leader, 'active');
+  equal(await said(leader), [whole, whole], 'of the one that was frozen');
+  equal(await other.evaluate(() => nigh.backend.leads), true);
+  // All sleep, and are woken: what was asked before is answered.
+  for (const tab of [leader, other]) await ask(tab);
+  for (const tab of [leader, other]) await life(tab, 'frozen');
+  await sleep(100);
+  equal([await leader.evaluate(() => nigh.backend.leads), await other.evaluate(() => nigh.backend.leads)], [false, false], 'no engine while all sleep');
+  for (const tab of [leader, other]) await life(tab, 'active');
+  for (const tab of [leader, other]) equal(await said(tab), [whole, whole], 'after all slept');
+  console.log(`  the longest pause: ${Math.round(got.gap)} ms`);
+});
+
+up('a page that is left and comes back by the way back still answers', async () => {
+  const context = await own.newContext(), page = await openPage(context, `${site.origin}/p.html`);
+  await open(page, { ...SLOW, model: '/m.json' });
+  await page.evaluate((o) => {
+    window.mine = nigh.complete('Once upon a time', o);
+    mine.then(() => {}, () => {});
+    window.shown = [];
+    addEventListener('pageshow', (e) => shown.push(e.persisted));
+  }, O);
+  await page.goto(`${site.origin}/q.html`);
+  await page.goBack({ waitUntil: 'commit' });
+  const why = () => JSON.stringify(performance.getEntriesByType('navigation')[0].notRestoredReasons);
+  equal(await page.evaluate(() => window.shown ?? null), [true], `it was kept: ${await page.evaluate(why)}`);
+  equal(await page.evaluate(async () => (await mine).text), whole);
+  await own.close();
+  await site.stop();
+});
+
+up('the weights never pass through the page', async () => {
+  const { context, pages: [page] } = await hooked(1);
+  const got = await page.evaluate(async () => {
+    let said = 0;
+    hook.message = (m) => { said += JSON.stringify(m).length; };
+    const { place } = await sdk.open({ backend: 'tab' });
+    return { place, said, asked: performance.getEntriesByType('resource').map((e) => e.name).filter((u) => /\/file$|gguf/.test(u)) };
+  });
+  equal([got.place, got.asked], ['tab', []]);
+  check(got.said > 100 && got.said < 60000, `${got.said} bytes of messages`);
   await context.close();
 });
 
@@ -212,9 +334,11 @@ up('messages that are stale, late, out of order or lost', async () => {
   await context.close();
 });
 
-up('a worker that hangs is replaced, and nothing is lost', async () => {
-  const texts = await (hanging ??= hang());
-  equal(texts[0], texts[1]);
+up('a worker that hangs is replaced, and so is a leading page that does: nothing is lost', async () => {
+  const texts = await (hanging ??= hang()), { texts: more, ms, took } = await (held ??= hold());
+  equal([texts[1], ...more], Array(3).fill(texts[0]));
+  check(took, 'the other page leads');
+  console.log(`  the page was given up after ${ms} ms`);
 });
 
 up('50 random kills of workers and leading tabs: no promise hangs', async () => {

@@ -291,6 +291,12 @@ export class Engine {
     });
   }
 
+  /** Gives the model's memory back; without one it does nothing. */
+  close(): void {
+    if (this.model) this.#x.model_close!(this.model);
+    this.model = 0;
+  }
+
   #ids(): number[] {
     return [...new Int32Array(this.#result().buffer)];
   }

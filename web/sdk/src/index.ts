@@ -152,14 +152,17 @@ async function speedOf(b: Backend): Promise<number> {
 
 /** The tab when it is fast enough, measured now; else the node, if there is one that is faster. */
 async function openAuto(o: Options): Promise<Nigh> {
-  let tab: Backend | null = null, why = '';
+  let tab: Backend;
   try {
     tab = await openTab(o);
   } catch (e) {
-    if (asError(e).code === 'ECANCEL' || asError(e).code === 'EAUTH') throw e;
-    why = asError(e).message;
+    const why = asError(e);
+    if (why.code === 'ECANCEL' || why.code === 'EAUTH') throw e;
+    const node = await openNode(o).catch((other) => {
+      throw asError(other).code === 'ECANCEL' ? other : new NighError(why.code, `${why.message}; and the node: ${asError(other).message}`);
+    });
+    return new Nigh(node, `the node: this tab cannot (${why.message})`);
   }
-  if (!tab) return new Nigh(await openNode(o), `the node: this tab cannot (${why})`);
   const speed = await speedOf(tab), said = `${Math.round(speed)} tokens/s, measured now`;
   if (speed >= ENOUGH) return new Nigh(tab, `this tab: the nearest place, and fast enough (${said})`);
   try {
@@ -169,8 +172,8 @@ async function openAuto(o: Options): Promise<Nigh> {
       return new Nigh(node, `the node: ${Math.round(there)} tokens/s, this tab only ${said}`);
     }
     return new Nigh(tab, `this tab: slow (${said}), but the node is no faster`);
-  } catch {
-    return new Nigh(tab, `this tab: slow (${said}), but no node answers`);
+  } catch (e) {
+    return new Nigh(tab, `this tab: slow (${said}), but there is no node to ask instead (${asError(e).message})`);
   }
 }
 

@@ -1,5 +1,6 @@
 // language_model.ts - the shape of Chrome's Prompt API (LanguageModel.create, session.prompt, session.promptStreaming),
-// over a Nigh. What a small model cannot do (pictures, sound, tools, JSON constraints) is refused as the API says.
+// over a Nigh. What a small model cannot do (pictures, sound, tools, JSON constraints) is refused as the API says. What it
+// counts has two names there, of before and after its renaming (inputUsage, contextUsage); both are answered.
 import type { Nigh } from './index.js';
 import { NighError } from './status.js';
 import type { Message, Sampling } from './types.js';
@@ -56,6 +57,12 @@ class Session extends EventTarget {
   }
   get inputQuota(): number {
     return this.#nigh.model.contextTokens;
+  }
+  get contextUsage(): number {
+    return this.inputUsage;
+  }
+  get contextWindow(): number {
+    return this.inputQuota;
   }
   get temperature(): number {
     return this.#o.temperature ?? 0.7;
@@ -120,6 +127,10 @@ class Session extends EventTarget {
   measureInputUsage(prompt: Prompt): Promise<number> {
     const all = [...this.#history, ...messagesFrom(prompt)];
     return this.#nigh.count(all.map((m) => m.content).join('\n\n'));
+  }
+
+  measureContextUsage(prompt: Prompt): Promise<number> {
+    return this.measureInputUsage(prompt);
   }
 
   async clone(o: { signal?: AbortSignal } = {}): Promise<Session> {

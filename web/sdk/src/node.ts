@@ -106,7 +106,7 @@ export class NodeBackend implements Backend {
   }
 
   async models(): Promise<About[]> {
-    const reply = await this.#fetch('/v1/models');
+    const reply = await this.#fetch('/v1/models', undefined, this.#o.signal);
     const body = (await reply.json()) as { data: { id: string; nigh?: Record<string, never> }[] };
     return body.data.filter((m) => m.nigh).map((m) => {     // the others are features of the node's policy
       const n = m.nigh as unknown as {

@@ -24,9 +24,11 @@ const API = /^\/(v1|api|nigh|health|metrics|models|completions|chat|embeddings)(
 self.addEventListener('install', () => self.skipWaiting());
 self.addEventListener('activate', (e: Waits) => e.waitUntil(self.clients.claim()));
 
-/** The same answer with the headers of an isolated page. */
+const ISOLATING = ['cross-origin-opener-policy', 'document-isolation-policy'];
+
+/** The same answer with the headers of an isolated page; one that says itself how it is to be isolated is left as it is. */
 function isolated(r: Response): Response {
-  if (r.headers.get('cross-origin-opener-policy') || r.type === 'opaque' || r.type === 'opaqueredirect') return r;
+  if (ISOLATING.some((h) => r.headers.has(h)) || r.type === 'opaque' || r.type === 'opaqueredirect') return r;
   const headers = new Headers(r.headers);
   headers.set('cross-origin-opener-policy', 'same-origin');
   headers.set('cross-origin-embedder-policy', 'require-corp');

@@ -3,13 +3,14 @@
 // Who holds the lock of the channel leads: it starts the worker and looks after it. The others reach the same worker
 // over a BroadcastChannel. When the leader goes away the browser gives the lock to the next one at once; when its
 // worker ends, the lock that the worker held tells (wire.ts); one that ends before it holds it is missed when its first
-// word takes several times as long as that of one before it; when a worker hangs, its missing beats tell.
+// word takes several times as long as that of one before it; when a worker hangs, its missing beats tell. A page that
+// is frozen, or kept for the way back, lets go of the lead first and asks for it again when it is woken.
 // Whatever happens, a request stands in `#jobs` of its own page until it has ended, and every path below ends it.
 import type { Answer } from './answer.js';
 import { newId, type Backend, type Settings, type Work } from './backend.js';
 import { NighError, type StatusName } from './status.js';
 import type { About, Priority, Progress, Receipt, Vectors } from './types.js';
-import { aliveLock, type FromEngine, type JobBody, type JobMessage, type Result, type ToEngine } from './wire.js';
+import { BEAT_MS, aliveLock, type FromEngine, type JobBody, type JobMessage, type Result, type ToEngine } from './wire.js';
 
 const HANG_MS = 5000, STEAL_MS = 2 * HANG_MS, WATCH_MS = 500, RUNS_MAX = 12;
 // An engine that never gets ready is given up after so many attempts, but not before so much time.
@@ -81,6 +82,7 @@ export class TabBackend implements Backend {
   #closed: NighError | null = null;
   #release: (() => void) | null = null;
   #waiting: AbortController | null = null;
+  #gone = new AbortController();
   #opened!: { done: (a: About) => void; failed: (e: NighError) => void };
 
   private constructor(o: TabOptions) {
@@ -98,16 +100,10 @@ export class TabBackend implements Backend {
       const { signal: _s, onprogress: _p, ...rest } = o;
       if (navigator.locks && typeof BroadcastChannel !== 'undefined') {
         b.#channelName = `nigh:${digest(JSON.stringify(rest))}`;
-        b.#channel = new BroadcastChannel(b.#channelName);
-        b.#channel.onmessage = (e) => {
-          const m = e.data as FromEngine;
-          if (!(b.#worker && 'epoch' in m && m.epoch === b.#mine)) b.#hear(m); // else it came from the worker itself, too
-        };
-        b.#channel.postMessage({ t: 'who', from: b.#me } satisfies ToEngine);
-        b.#queueForLead(false);
+        b.#wake();
       } else b.#startWorker();
       b.#watch = setInterval(() => b.#look(), WATCH_MS);
-      addEventListener('pagehide', () => b.close(), { once: true });
+      b.#followPage();
       b.about = await ready;
     } catch (e) {
       b.#die(e as NighError);
@@ -120,6 +116,43 @@ export class TabBackend implements Backend {
 
   get leads(): boolean {
     return this.#worker !== null;
+  }
+
+  // ---- the page's own life ----
+
+  #followPage(): void {
+    const until = { signal: this.#gone.signal };
+    addEventListener('pagehide', (e) => (e.persisted ? this.#rest() : this.close()), until);
+    addEventListener('pageshow', () => this.#wake(), until);
+    globalThis.document?.addEventListener('freeze', () => this.#rest(), until);
+    globalThis.document?.addEventListener('resume', () => this.#wake(), until);
+  }
+
+  /** The page is about to sleep, for who knows how long: others take over, and it hears nothing meanwhile. */
+  #rest(): void {
+    if (this.#closed || !this.#channel) return;
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    waiting?.abort();
+    for (const id of this.#jobs.keys()) this.#post({ t: 'cancel', from: this.#me, id }); // written again later, from the seed
+    this.#stopWorker();
+    this.#release?.();
+    this.#release = null;
+    this.#channel.close();
+    this.#channel = null;
+    this.#epoch = ''; // so that what is open is sent again, also to an engine that it knows
+  }
+
+  #wake(): void {
+    if (this.#closed || this.#channel || !this.#channelName) return;
+    this.#heard = performance.now();
+    this.#channel = new BroadcastChannel(this.#channelName);
+    this.#channel.onmessage = (e) => {
+      const m = e.data as FromEngine;
+      if (!(this.#worker && 'epoch' in m && m.epoch === this.#mine)) this.#hear(m); // else it came from the worker itself, too
+    };
+    this.#channel.postMessage({ t: 'who', from: this.#me } satisfies ToEngine);
+    this.#queueForLead(false);
   }
 
   // ---- who leads ----
@@ -281,9 +314,22 @@ export class TabBackend implements Backend {
     this.#opened.done(about);
   }
 
-  /** The worker holds this lock as long as it lives. */
+  /**
+   * The worker holds this lock as long as it lives. When it is free although the worker has just spoken, the worker is
+   * gone already; or the data of this site was cleared meanwhile, and then page and worker have no locks in common and
+   * its beats alone must tell.
+   */
   #waitForEnd(epoch: string): void {
-    navigator.locks.request(aliveLock(this.#channelName, epoch), () => this.#lost(epoch)).catch(() => {});
+    const name = aliveLock(this.#channelName, epoch);
+    const ended = (): void => this.#lost(epoch);
+    const look = (lock: Lock | null): void => {
+      if (!lock) return void navigator.locks.request(name, ended).catch(() => {});
+      const asked = performance.now();
+      setTimeout(() => {
+        if (this.#heard < asked + BEAT_MS / 2) ended();
+      }, 3 * BEAT_MS);
+    };
+    navigator.locks.request(name, { ifAvailable: true }, look).catch(() => {});
   }
 
   // ---- requests ----
@@ -369,6 +415,7 @@ export class TabBackend implements Backend {
       job.fail(e);
     }
     this.#jobs.clear();
+    this.#gone.abort();
     this.#waiting?.abort();
     this.#stopWorker();
     this.#release?.();

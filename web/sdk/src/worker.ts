@@ -83,6 +83,9 @@ async function openModel(engine: Engine, m: Manifest, source: Source): Promise<A
     await chunks.end();
     if (chunks.kept && !checked) await store!.keep(m, true).catch(() => {});
     tell({ stage: 'ready', ...state, kept: chunks.kept });
+  } catch (e) {
+    engine.close(); // a smaller one may be tried in its place
+    throw e;
   } finally {
     chunks.free();
   }
