@@ -273,7 +273,7 @@ static double prompt_rate(const run_state *r) { return rate(r->ids.len - r->kept
 static void say_status(run_state *r) {
     double ms = elapsed_ms(r);      /* without the wait for the hash of a large file */
     if (r->o.quiet) return;
-    fprintf(stderr, "on this device \u00b7 model %.12s \u00b7 0 bytes left \u00b7 prompt %zu tokens at %.1f tok/s",
+    fprintf(stderr, "on this device \u00b7 model %.12s \u00b7 0 bytes sent \u00b7 prompt %zu tokens at %.1f tok/s",
             nigh_cli_model_hash(&r->m), r->ids.len - r->kept, prompt_rate(r));
     if (r->kept) fprintf(stderr, " (%u kept)", (unsigned)r->kept);
     unsigned count = nigh_generation_count(r->gen);

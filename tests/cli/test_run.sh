@@ -30,7 +30,7 @@ run "$model" -p "One day" -n 5 > "$tmp/out" 2> "$tmp/err"
 check_match "memory before it is taken" \
     '^memory: weights [0-9.]+ MiB \+ cache [0-9.]+ MiB \([0-9]+ tokens\) \+ scratch' \
     "$(head -n 1 "$tmp/err")"
-want="^on this device · model ${hash:0:12} · 0 bytes left · prompt [0-9]+ tokens at [0-9.]+ tok/s"
+want="^on this device · model ${hash:0:12} · 0 bytes sent · prompt [0-9]+ tokens at [0-9.]+ tok/s"
 check_match "status line" "$want · [0-9]+ tokens at [0-9.]+ tok/s( \\([0-9]+ of [0-9]+ guesses right\\))? · [0-9]+ ms\$" "$(tail -n 1 "$tmp/err")"
 
 # Seeds: the same one repeats, also the one that was drawn.

@@ -1,11 +1,11 @@
 // test_package.mjs - the npm package: packed, installed into an empty folder without a network, and what its README and the
 // examples say, run in a browser from a plain static server.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { check, equal, main, root, skip, sleep } from '../node/node.mjs';
-import { closeAll, newContext, up } from './browser.mjs';
+import { art, closeAll, fits, lowContrast, newContext, unnamed, up } from './browser.mjs';
 import { Site } from './site.mjs';
 
 const app = mkdtempSync(path.join(tmpdir(), 'nigh-app-')), home = path.join(app, 'node_modules/nigh');
@@ -17,6 +17,10 @@ const run = (command, args, cwd) => {
 const readme = () => readFileSync(path.join(home, 'README.md'), 'utf8');
 const blocks = (kind) => [...readme().matchAll(new RegExp(`\`\`\`${kind}\n([\\s\\S]*?)\`\`\``, 'g'))].map((m) => m[1]);
 let site = null, context = null;
+const filesIn = (folder, at) => Object.assign({}, ...readdirSync(folder).map((f) => {
+  const whole = path.join(folder, f);
+  return statSync(whole).isDirectory() ? filesIn(whole, `${at}/${f}`) : { [`${at}/${f}`]: readFileSync(whole) };
+}));
 
 async function open(name, { ready } = {}) {
   const page = await context.newPage(), said = [];
@@ -42,19 +46,13 @@ up('npm pack makes a package that installs without a network', async () => {
   const gz = (files) => files.reduce((s, f) => s + Number(run('sh', ['-c', `gzip -9 < "${path.join(home, f)}" | wc -c`], app)), 0);
   const loaded = gz(['nigh.js', 'worker.js', 'nigh-relaxed-threads.wasm']);
   console.log(`  package: ${(tgz.size / 1e6).toFixed(2)} MB with its model; a page loads ${(loaded / 1e3).toFixed(0)} KB gz beside the model`);
-  check(loaded < 400e3, `${loaded} bytes`);
+  for (const build of ['relaxed-threads', 'simd-threads', 'simd']) {
+    const bytes = gz(['nigh.js', 'worker.js', 'sw.js', `nigh-${build}.wasm`]);
+    check(bytes <= 400e3, `${build}: ${bytes} bytes`);
+  }
   equal(readFileSync(path.join(home, 'nigh.js'), 'utf8').includes(root), false, 'no path of this machine');
 
-  const extra = {};
-  const add = (folder, at) => {
-    for (const f of readdirSync(folder)) {
-      const whole = path.join(folder, f);
-      if (statSync(whole).isDirectory()) add(whole, `${at}/${f}`);
-      else extra[`${at}/${f}`] = readFileSync(whole);
-    }
-  };
-  add(home, '/nigh');
-  add(path.join(root, 'web/examples'), '');
+  const extra = { ...filesIn(home, '/nigh'), ...filesIn(path.join(root, 'web/examples'), '') };
   extra['/sw.js'] = extra['/nigh/sw.js'];
   extra['/ten.html'] = `<!doctype html><meta charset="utf-8">${blocks('html')[0]}`;
   site = await Site.start({ extra });
@@ -75,6 +73,35 @@ console.log(text, r.bytesOut, v, new NighError('EIO').http);\n`);
   const options = '--noEmit --strict --target es2022 --module es2022 --moduleResolution bundler --lib es2023,dom,dom.asynciterable a.ts';
   const r = spawnSync(process.execPath, [tsc, ...options.split(' ')], { cwd: app, encoding: 'utf8' });
   equal([r.status, r.stdout], [0, '']);
+});
+
+up('a page made with Vite: as it is developed, and as it is built', async () => {
+  const vite = await import(path.join(root, 'web/node_modules/vite/dist/node/index.js'));
+  cpSync(home, path.join(app, 'public/nigh'), { recursive: true });
+  writeFileSync(path.join(app, 'index.html'), '<!doctype html><title>v</title><p id="out"></p><script type="module" src="./main.ts"></script>');
+  writeFileSync(path.join(app, 'main.ts'), `import { open } from 'nigh';
+const nigh = await open({ files: '/nigh/' });
+const { text, receipt } = await nigh.complete('Once upon a time', { maxTokens: 5, temperature: 0 });
+document.getElementById('out')!.textContent = receipt.place + ':' + text;\n`);
+  const options = { root: app, configFile: false, logLevel: 'error', build: { target: 'es2022' } };
+  const shows = async (page) => {
+    await page.waitForFunction(() => /^tab:.../.test(document.getElementById('out').textContent), null, { timeout: 20000 });
+    return page.locator('#out').textContent();
+  };
+  const server = await vite.createServer({ ...options, server: { host: '127.0.0.1', port: 0, hmr: false } });
+  await server.listen();
+  const page = await context.newPage();
+  await page.goto(`http://127.0.0.1:${server.httpServer.address().port}/`);
+  const developed = await shows(page);
+  await page.close();
+  await server.close();
+  await vite.build(options);
+  const built = await Site.start({ extra: filesIn(path.join(app, 'dist'), '') });
+  const other = await context.newPage();
+  await other.goto(`${built.origin}/index.html`);
+  equal(await shows(other), developed);
+  await other.close();
+  await built.stop();
 });
 
 up('the ten lines of the README', async () => {
@@ -107,7 +134,7 @@ up('example: plain HTML with one script tag', async () => {
   const page = await open('plain.html', { ready: () => !document.getElementById('go').disabled });
   const before = await page.locator('#text').inputValue();
   await page.locator('#go').click();
-  await page.waitForFunction(() => /made in this tab by nigh-stories, 0 bytes left/.test(document.getElementById('receipt').textContent));
+  await page.waitForFunction(() => /made in this tab by nigh-stories, 0 bytes sent/.test(document.getElementById('receipt').textContent));
   check((await page.locator('#text').inputValue()).length > before.length + 20, 'text was written');
   await page.locator('#go').click();
   await page.locator('#stop').click({ timeout: 2000 }).catch(() => {});
@@ -142,7 +169,7 @@ up('example: a form classifier by vectors', async () => {
   console.log(`  ${right} of 9 notes that it had not seen`);
   check(right >= 7, `${right} of 9`);
   await page.locator('#note').fill('The sailor stood on the deck of his boat.');
-  await page.waitForFunction(() => /^sea, in \d+ ms, in this tab; 0 bytes left/.test(document.getElementById('said').textContent));
+  await page.waitForFunction(() => /^sea, in \d+ ms, in this tab; 0 bytes sent/.test(document.getElementById('said').textContent));
   equal(await page.locator('#shelf').inputValue(), 'sea');
   equal(page.said, []);
 });
@@ -157,6 +184,30 @@ up('example: OpenAI\'s client against the tab', async () => {
   await page.waitForFunction(() => document.getElementById('out').dataset.done === 'yes');
   check((await page.locator('#out').textContent()).length > 20, 'an answer');
   equal(page.said, []);
+});
+
+up('the examples on a phone, in light and dark: nothing beside the screen, every control named, every text readable', async () => {
+  const shown = { 'plain.html': () => !document.getElementById('go').disabled, 'autocomplete.html': () => !document.getElementById('text').disabled,
+    'classifier.html': () => window.classify, 'openai.html': () => !document.getElementById('go').disabled };
+  for (const colorScheme of ['light', 'dark'])
+    for (const [name, ready] of Object.entries(shown)) {
+      const page = await open(name, { ready });
+      await page.emulateMedia({ colorScheme });
+      await page.setViewportSize({ width: 360, height: 640 });
+      if (name === 'autocomplete.html') {
+        await page.locator('#text').pressSequentially('Once upon a time there was a', { delay: 20 });
+        await page.waitForFunction(() => document.getElementById('ghost').textContent.length > 0);
+      }
+      equal([await fits(page), await unnamed(page), await lowContrast(page)], [true, [], []], `${name} ${colorScheme}`);
+      await page.screenshot({ path: path.join(art, `example-${name.replace('.html', '')}-${colorScheme}.png`) });
+      if (name === 'autocomplete.html') {
+        await page.keyboard.press('Escape');
+        equal(await page.locator('#ghost').textContent(), '');
+        await page.keyboard.press('Tab');
+        check(await page.evaluate(() => document.activeElement.id !== 'text'), 'the field is left by Esc and Tab');
+      }
+      await page.close();
+    }
 });
 
 up('nobody else was asked', async () => {

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Node, check, equal, main, root, shipped } from '../node/node.mjs';
-import { art, closeAll, newContext, openPage, up } from './browser.mjs';
+import { art, closeAll, fits, lowContrast, newContext, openPage, unnamed, up, walk } from './browser.mjs';
 import { Site } from './site.mjs';
 
 const demo = path.join(root, 'examples/place-demo'), folder = mkdtempSync(path.join(tmpdir(), 'nigh-placement-'));
@@ -52,7 +52,7 @@ placed('features and their shares, targets, and why', async () => {
   await has(page, '.feature:nth-child(3) .why', 'here \\(this device\\): asked first\\.');
   await page.locator('.feature:nth-child(1) summary').click();
   await has(page, '.feature:nth-child(1) .why', 'office \\(edge, DE\\): asked first.*provider \\(cloud, FR\\): asked as number 2');
-  await has(page, '.feature:nth-child(1) .why', 'pii and secrets replaced.*cache, then queue, then error');
+  await has(page, '.feature:nth-child(1) .why', 'personal data and secrets replaced.*cache, then queue, then error');
   equal(page.said, []);
   await context.close();
 });
@@ -106,9 +106,8 @@ placed('the network is cut, and comes back', async () => {
   await context.close();
 });
 
-const phone = { viewport: { width: 375, height: 760 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+const phone = { viewport: { width: 360, height: 760 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 const looks = [['light', { colorScheme: 'light' }], ['dark', { colorScheme: 'dark' }], ['phone', { colorScheme: 'dark', ...phone }]];
-const fits = (page) => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
 for (const [look, options] of looks)
   placed(`pictures of placement: ${look}`, async () => {
     const { context, page } = await open(options);
@@ -119,9 +118,12 @@ for (const [look, options] of looks)
     await page.locator('#book tbody button').first().click();
     await page.locator('#four-leave').waitFor();
     check(await fits(page), 'nothing lies beside the screen');
-    const nameless = await page.evaluate(() => [...document.querySelectorAll('button, input, select, textarea, [role=img], section')]
-      .filter((e) => !(e.labels?.length || e.textContent.trim() || e.getAttribute('aria-labelledby') || e.getAttribute('aria-label'))).map((e) => e.outerHTML));
-    equal(nameless, []);
+    equal([await unnamed(page), await lowContrast(page)], [[], []]);
+    if (look === 'light') {
+      const keys = await walk(page);
+      equal([keys.left, keys.blind, keys.all > 15], [[], [], true]);
+      await page.evaluate(() => { document.activeElement?.blur(); scrollTo(0, 0); });
+    }
     await page.screenshot({ path: path.join(art, `placement-${look}.png`), fullPage: true });
     await context.close();
   });
@@ -166,6 +168,7 @@ placed('the demonstration on a phone, in the dark', async () => {
   await card(page, 'medical-note').locator('button').click();
   await state(page, 'medical-note', 'answered');
   check(await fits(page), 'nothing lies beside the screen');
+  equal([await unnamed(page), await lowContrast(page)], [[], []]);
   await page.screenshot({ path: path.join(art, 'place-demo-phone.png'), fullPage: true });
   await context.close();
 });

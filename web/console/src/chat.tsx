@@ -45,7 +45,8 @@ export function Chat({ place, nigh }: { place: Place; nigh: Nigh | null }) {
       {nigh && !nigh.model.chatTemplate && (
         <p class="note">{nigh.model.name} learnt no conversations: it goes on from what was said, as a story would.</p>
       )}
-      <ol id="log" ref={log} tabIndex={0} aria-label="Messages" aria-live="off">
+      {/* Read out when an answer is whole, not letter by letter. */}
+      <ol id="log" ref={log} tabIndex={0} aria-label="Messages" aria-live="polite" aria-relevant="additions text" aria-busy={!!answer}>
         {messages.map((m, i) => (
           <li key={i} class={m.role}><span class="unseen">{m.role === 'user' ? 'You: ' : 'Model: '}</span>{m.content || '…'}</li>
         ))}
@@ -53,7 +54,7 @@ export function Chat({ place, nigh }: { place: Place; nigh: Nigh | null }) {
       <Receipt id="chat-receipt" line={line} />
       <form onSubmit={(e) => void send(e)}>
         <label for="say" class="unseen">Your message</label>
-        <textarea id="say" rows={2} placeholder="Say something…" value={said} onKeyDown={keys}
+        <textarea id="say" rows={2} placeholder="Say something… (Enter sends)" value={said} onKeyDown={keys}
           onInput={(e) => setSaid((e.currentTarget as HTMLTextAreaElement).value)} />
         {answer
           ? <button id="chat-stop" type="button" onClick={() => answer.cancel()}>Stop</button>

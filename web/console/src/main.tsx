@@ -44,6 +44,7 @@ function App() {
     addEventListener('hashchange', turned);
     return () => removeEventListener('hashchange', turned);
   }, []);
+  useEffect(() => { document.title = page === 'write' ? 'Nigh' : `${PAGES[page]} · Nigh`; }, [page]);
   useEffect(() => {
     // Without a node, and with a model that is kept here, the tab answers.
     if (place === 'device')

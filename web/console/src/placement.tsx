@@ -24,7 +24,7 @@ function Why({ d }: { d: Decision }) {
             : `not now: ${t.refused_by.map((r) => r.text).join('; ')}.`}{t.cost_usd ? ` At most ${t.cost_usd.toFixed(6)} USD.` : ''}
         </li>
       ))}
-      {d.redact.length > 0 && <li class="soft">Before anything leaves: {d.redact.join(' and ')} replaced.</li>}
+      {d.redact.length > 0 && <li class="soft">Before anything leaves: {d.redact.map((r) => (r === 'pii' ? 'personal data' : r)).join(' and ')} replaced.</li>}
       {d.degrade.length > 0 && <li class="soft">When no place is left: {d.degrade.map((s) => s.step).join(', then ')}.</li>}
     </ol>
   );
@@ -153,16 +153,22 @@ function Book({ features, tick }: { features: string[]; tick: number }) {
       </p>
       {said ? <p class="note">{said}</p> : !book ? <p class="note">Reading…</p> : book.records.length === 0 ? <p class="note">No answers yet.</p> : (
         <div class="scroll">
-          <table>
-            <thead><tr>{['When', 'Feature', 'Where', 'Left', 'What'].map((h) => <th key={h} scope="col">{h}</th>)}</tr></thead>
-            <tbody>
+          {/* The roles stand here because a phone lays the rows out as cards, and then the browser takes it for no table. */}
+          <table role="table" aria-labelledby="book-title">
+            <thead role="rowgroup">
+              <tr role="row">{['When', 'Feature', 'Where', 'Sent', 'What'].map((h) => <th key={h} role="columnheader" scope="col">{h}</th>)}</tr>
+            </thead>
+            <tbody role="rowgroup">
               {book.records.map((r) => (
-                <tr key={r.id} class={chosen === r.id ? 'on' : ''}>
-                  <td><button type="button" class="plain" aria-expanded={chosen === r.id} aria-controls="four" title={r.id} onClick={() => show(r.id)}>
-                    {new Date(r.at_ms).toLocaleTimeString()}</button></td>
-                  <td>{r.feature || 'a model'} <span class="class">{r.class}</span></td>
-                  <td>{last(r)}</td><td>{sent(left(r))}{r.redacted > 0 && `, ${r.redacted} redacted`}</td>
-                  <td class={r.outcome === 'error' ? 'bad' : ''}>{became(r)}</td>
+                <tr key={r.id} role="row" class={chosen === r.id ? 'on' : ''}>
+                  <td role="cell">
+                    <button type="button" class="plain" aria-expanded={chosen === r.id} aria-controls="four" title={r.id} onClick={() => show(r.id)}>
+                      {new Date(r.at_ms).toLocaleTimeString()}</button>
+                  </td>
+                  <td role="cell">{r.feature || 'a model'} <span class="class">{r.class}</span></td>
+                  <td role="cell">{last(r)}</td>
+                  <td role="cell"><span class="narrow">sent: </span>{sent(left(r))}{r.redacted > 0 && `, ${r.redacted} redacted`}</td>
+                  <td role="cell" class={r.outcome === 'error' ? 'bad' : ''}>{became(r)}</td>
                 </tr>
               ))}
             </tbody>
@@ -170,7 +176,7 @@ function Book({ features, tick }: { features: string[]; tick: number }) {
         </div>
       )}
       <div id="four" role="status" aria-live="polite">
-        {chosen && four && <p class="note"><code>{chosen}</code></p>}
+        {chosen && four && <p class="note">Receipt <code>{chosen}</code></p>}
         {chosen && four && <dl class="four">{QUESTIONS.map(([k, q]) => <><dt>{q}</dt><dd id={`four-${k}`}>{four[k]}</dd></>)}</dl>}
       </div>
     </section>

@@ -48,6 +48,21 @@ export function at(place: Place): Promise<Nigh> {
   return nigh;
 }
 
+/** Loads a model of the node into this browser, by name. False: it was loaded, but there is no room to keep it. */
+export async function keep(model: string): Promise<boolean> {
+  let kept = true;
+  const heard = (p: Progress): void => {
+    kept = p.kept;
+    tell(p);
+  };
+  try {
+    (await open({ backend: 'tab', files, key: key(), model, onprogress: heard })).close();
+  } finally {
+    tell(null);
+  }
+  return kept;
+}
+
 /** Closes the engine of this tab, so that its model can be deleted. */
 export async function closeTab(): Promise<void> {
   for (const [name, nigh] of opened) {

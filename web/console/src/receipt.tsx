@@ -23,7 +23,7 @@ export function lineOf(f: Facts): Line {
   const parts: ComponentChild[] = [
     f.where,
     <>model <code title={`SHA-256 ${f.sha256}\nfirst token after ${Math.round(f.firstMs)} ms`}>{f.sha256.slice(0, 12)}</code></>,
-    `${f.bytesOut} bytes left`, `${Math.round(f.ms)} ms`,
+    `${f.bytesOut} bytes sent`, `${Math.round(f.ms)} ms`,
   ];
   if (f.tokensPerSecond > 0) parts.push(`${Math.round(f.tokensPerSecond)} tokens/s`);
   if (f.restarts) parts.push(`repeated ${f.restarts} times`);
