@@ -141,14 +141,15 @@ static void get_store(void *ud, nigh_exchange *x) {
 
 /* ---- requests for work ---- */
 
-bool nigh_node_post(nigh_node *n, nigh_prep *p) {
+static bool post(nigh_worker *w, nigh_prep *p) {
+    nigh_node *n = w->node;
     p->next = NULL;
     pthread_mutex_lock(&n->lock);
     bool taken = !n->stopping;
     if (taken) {
-        *n->preps_end = p;
-        n->preps_end = &p->next;
-        pthread_cond_signal(&n->wake);
+        *w->end = p;
+        w->end = &p->next;
+        pthread_cond_signal(&w->wake);
     }
     pthread_mutex_unlock(&n->lock);
     return taken;
@@ -173,9 +174,19 @@ static bool begin_here(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_fron
     if (!open) return false;
     nigh_openai_begin(n, x, task, front, true);
     pthread_mutex_lock(&n->lock);
-    if (--n->here == 0 && n->stopping) pthread_cond_broadcast(&n->wake);
+    if (--n->here == 0 && n->stopping) pthread_cond_signal(&n->none_here);
     pthread_mutex_unlock(&n->lock);
     return true;
+}
+
+/* Keeps the exchange for p, which is freed when it cannot be taken. */
+static void hand(nigh_worker *w, nigh_prep *p) {
+    nigh_exchange *x = p->x;
+    nigh_exchange_keep(x);
+    if (post(w, p)) return;
+    nigh_exchange_error(x, 503, "stopping", NULL, "the node is stopping");
+    nigh_exchange_release(x);
+    nigh_free(p);
 }
 
 static void hand_over(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_front_kind front) {
@@ -183,11 +194,7 @@ static void hand_over(nigh_node *n, nigh_exchange *x, nigh_task task, nigh_front
     nigh_prep *p = nigh_alloc(sizeof *p, 1);
     if (!p) { nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory"); return; }
     *p = (nigh_prep){ .run = begin, .x = x, .task = task, .front = front };
-    nigh_exchange_keep(x);
-    if (nigh_node_post(n, p)) return;
-    nigh_exchange_error(x, 503, "stopping", NULL, "the node is stopping");
-    nigh_exchange_release(x);
-    nigh_free(p);
+    hand(&n->reader, p);
 }
 
 static void post_completions(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_COMPLETION, NIGH_FRONT_NONE); }
@@ -197,18 +204,42 @@ static void post_messages(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TA
 static void post_responses(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_CHAT, NIGH_FRONT_RESPONSES); }
 static void post_count(void *ud, nigh_exchange *x) { hand_over(ud, x, NIGH_TASK_CHAT, NIGH_FRONT_COUNT); }
 
-static void *reader_thread(void *ud) {
-    nigh_node *n = ud;
+static void *worker_thread(void *ud) {
+    nigh_worker *w = ud;
+    nigh_node *n = w->node;
     for (;;) {
         pthread_mutex_lock(&n->lock);
-        while (!n->preps && !n->stopping) pthread_cond_wait(&n->wake, &n->lock);
-        nigh_prep *p = n->preps;
-        if (p) n->preps = p->next;
-        if (!n->preps) n->preps_end = &n->preps;
+        while (!w->first && !n->stopping) pthread_cond_wait(&w->wake, &n->lock);
+        nigh_prep *p = w->first;
+        if (p) w->first = p->next;
+        if (!w->first) w->end = &w->first;
         pthread_mutex_unlock(&n->lock);
         if (!p) return NULL;
         p->run(n, p);
     }
+}
+
+static nigh_status start_worker(nigh_worker *w, nigh_err *err) {
+    w->runs = pthread_create(&w->thread, NULL, worker_thread, w) == 0;
+    return w->runs ? NIGH_OK : nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
+}
+
+/* ---- questions to the files of Place ---- */
+
+typedef struct { nigh_prep prep; void (*answer)(nigh_place *p, nigh_exchange *x); } question;
+
+static void run_question(nigh_node *n, nigh_prep *p) {
+    ((question *)(void *)p)->answer(n->place, p->x);
+    nigh_exchange_release(p->x);
+    nigh_free(p);
+}
+
+/* They may read much, and wait for the disk. */
+static void ask_clerk(nigh_node *n, nigh_exchange *x, void (*answer)(nigh_place *p, nigh_exchange *x)) {
+    question *q = nigh_alloc(sizeof *q, 1);
+    if (!q) { nigh_exchange_error(x, 503, "no_memory", NULL, "not enough memory"); return; }
+    *q = (question){ .prep = { .run = run_question, .x = x }, .answer = answer };
+    hand(&n->clerk, &q->prep);
 }
 
 #define GET(path, run) { "GET", path, run, false, false, 0, NIGH_ERRORS_OPENAI }
@@ -223,13 +254,13 @@ static void *reader_thread(void *ud) {
     POST(prefix "/responses", post_responses, TEXT_BODY_MAX), POST_ANTHROPIC(prefix "/messages", post_messages), \
     POST_ANTHROPIC(prefix "/messages/count_tokens", post_count)
 
-static void post_explain(void *ud, nigh_exchange *x) { nigh_place_explain(((nigh_node *)ud)->place, x); }
+static void post_explain(void *ud, nigh_exchange *x) { ask_clerk(ud, x, nigh_place_explain); }
 static void get_placement(void *ud, nigh_exchange *x) { nigh_place_about(((nigh_node *)ud)->place, x); }
-static void get_ledger(void *ud, nigh_exchange *x) { nigh_place_ledger(((nigh_node *)ud)->place, x); }
-static void get_where(void *ud, nigh_exchange *x) { nigh_place_where(((nigh_node *)ud)->place, x); }
-static void get_receipt(void *ud, nigh_exchange *x) { nigh_place_signed(((nigh_node *)ud)->place, x); }
-static void get_queue(void *ud, nigh_exchange *x) { nigh_place_queue_get(((nigh_node *)ud)->place, x); }
-static void delete_queue(void *ud, nigh_exchange *x) { nigh_place_queue_delete(((nigh_node *)ud)->place, x); }
+static void get_ledger(void *ud, nigh_exchange *x) { ask_clerk(ud, x, nigh_place_ledger); }
+static void get_where(void *ud, nigh_exchange *x) { ask_clerk(ud, x, nigh_place_where); }
+static void get_receipt(void *ud, nigh_exchange *x) { ask_clerk(ud, x, nigh_place_signed); }
+static void get_queue(void *ud, nigh_exchange *x) { ask_clerk(ud, x, nigh_place_queue_get); }
+static void delete_queue(void *ud, nigh_exchange *x) { ask_clerk(ud, x, nigh_place_queue_delete); }
 static void post_offline(void *ud, nigh_exchange *x) { nigh_place_offline(((nigh_node *)ud)->place, x); }
 
 static void post_forget(void *ud, nigh_exchange *x) { nigh_place_forget(((nigh_node *)ud)->place, x); }
@@ -351,21 +382,26 @@ static nigh_status start(nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
     for (size_t i = 0; i < o->model_count; i++) NIGH_TRY(load_model(n, o, o->models[i], err));
     n->cpu = o->cpu;
     NIGH_TRY(nigh_place_open(&n->place, n, o, err));
-    if (pthread_create(&n->reader, NULL, reader_thread, n) != 0)
-        return nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
-    n->reader_runs = true;
+    NIGH_TRY(start_worker(&n->reader, err));
+    NIGH_TRY(start_worker(&n->clerk, err));
     nigh_http_opts ho = { .host = o->host, .port = o->port, .hosts = o->hosts, .origins = o->origins, .keys = &n->keys,
-        .routes = routes, .route_count = NIGH_COUNT(routes), .ud = n, .connections_max = o->connections };
+        .routes = routes, .route_count = NIGH_COUNT(routes), .ud = n, .connections_max = o->connections,
+        .guest = nigh_place_guest(n->place) };
     return nigh_http_open(&n->http, &ho, err);
 }
 
 nigh_status nigh_node_open(nigh_node **out, const nigh_node_opts *o, nigh_err *err) {
     nigh_node *n = nigh_alloc(sizeof *n, 1);
     if (!n) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the node");
-    n->preps_end = &n->preps;
     pthread_mutex_init(&n->lock, NULL);
     pthread_mutex_init(&n->pool_lock, NULL);
-    pthread_cond_init(&n->wake, NULL);
+    pthread_cond_init(&n->none_here, NULL);
+    nigh_worker *const workers[] = { &n->reader, &n->clerk };
+    for (size_t i = 0; i < NIGH_COUNT(workers); i++) {
+        workers[i]->node = n;
+        workers[i]->end = &workers[i]->first;
+        pthread_cond_init(&workers[i]->wake, NULL);
+    }
     nigh_status status = start(n, o, err);
     if (status != NIGH_OK) { nigh_node_close(n, 0); return status; }
     *out = n;
@@ -395,12 +431,14 @@ void nigh_node_close(nigh_node *n, unsigned grace_ms) {
     while (n->http && nigh_http_busy(n->http) && nigh_os_now_ns() < until_ns) usleep(10000);
     pthread_mutex_lock(&n->lock);
     n->stopping = true;
-    pthread_cond_broadcast(&n->wake);
-    while (n->here) pthread_cond_wait(&n->wake, &n->lock);
+    pthread_cond_signal(&n->reader.wake);
+    pthread_cond_signal(&n->clerk.wake);
+    while (n->here) pthread_cond_wait(&n->none_here, &n->lock);
     pthread_mutex_unlock(&n->lock);
-    if (n->reader_runs) pthread_join(n->reader, NULL);
+    if (n->reader.runs) pthread_join(n->reader.thread, NULL);
+    if (n->clerk.runs) pthread_join(n->clerk.thread, NULL);
     for (size_t i = 0; i < n->model_count; i++) nigh_sched_stop(n->models[i].sched);
-    nigh_place_stop(n->place);
+    nigh_place_stop(n->place, n->http != NULL);
     nigh_http_close(n->http);
     nigh_place_close(n->place);
     for (size_t i = 0; i < n->model_count; i++) {
@@ -413,7 +451,9 @@ void nigh_node_close(nigh_node *n, unsigned grace_ms) {
     nigh_model_close(n->draft);
     nigh_pool_free(n->pool);
     nigh_keys_release(&n->keys);
-    pthread_cond_destroy(&n->wake);
+    pthread_cond_destroy(&n->none_here);
+    pthread_cond_destroy(&n->reader.wake);
+    pthread_cond_destroy(&n->clerk.wake);
     pthread_mutex_destroy(&n->lock);
     pthread_mutex_destroy(&n->pool_lock);
     nigh_free(n);

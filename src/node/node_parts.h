@@ -37,6 +37,14 @@ struct nigh_prep {
     nigh_front_kind front;
 };
 
+typedef struct {
+    nigh_node *node;
+    pthread_t thread;
+    pthread_cond_t wake;
+    nigh_prep *first, **end;
+    bool runs;
+} nigh_worker;
+
 struct nigh_node {
     nigh_keys keys;
     nigh_http *http;                /* of the main thread: requests may come before it is set */
@@ -49,13 +57,13 @@ struct nigh_node {
     nigh_place *place;              /* NULL: no policy and no ledger */
     unsigned cpu;
     nigh_model *draft;              /* guesses for all of them; NULL: none */
-    /* requests whose words are not read yet: parsing, template and tokenizer run on a thread of their own */
-    pthread_t reader;
+    /* What computes or waits is done beside the socket thread: the words of requests (parsing, template, tokenizer) by the
+     * reader, questions to the files of Place by the clerk. Under lock. */
+    nigh_worker reader, clerk;
     pthread_mutex_t lock;
-    pthread_cond_t wake;
-    nigh_prep *preps, **preps_end;
+    pthread_cond_t none_here;
     unsigned here;                  /* requests that are read on their socket's thread just now */
-    bool stopping, reader_runs;
+    bool stopping;
 };
 
 /* The model that a request names ("" names the first), or NULL. */
