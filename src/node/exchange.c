@@ -7,9 +7,8 @@
  *     handler / scheduler ---push---> [ events, at most 64 KiB ] ---whole events---> socket
  *                         <---on()--- (room again, or client gone)
  *
- * A thread that brings many small things in a row gathers the exchanges that it would wake (nigh_exchange_gather) and
- * wakes each of them once: a stream that is over by then goes out in one piece, with its length, instead of a head and
- * chunk after chunk, each a system call and a change of threads.
+ * What the socket thread itself brings (its guest: http.h) goes out at the end of its turn: a stream that is over by
+ * then leaves in one piece, with its length, instead of a head and chunk after chunk, each a system call.
  *
  * Owned together by the socket side (until the request is completed) and by whoever kept it; the last one frees. */
 #include "node/http_parts.h"
@@ -74,36 +73,12 @@ nigh_str nigh_exchange_query(const nigh_exchange *x) {
 
 bool nigh_exchange_gone(nigh_exchange *x) { return atomic_load(&x->gone); }
 
-/* What this thread will wake, once it gathers; each with a reference. */
-static _Thread_local struct { bool on; nigh_exchange *first; } gathered;
-
 /* With the lock held. */
-static void wake_now(nigh_exchange *x) {
+static void wake(nigh_exchange *x) {
     if (!x->suspended) return;
     x->suspended = false;
     MHD_resume_connection(x->connection);
-}
-
-/* With the lock held. */
-static void wake(nigh_exchange *x) {
-    if (!gathered.on) { wake_now(x); return; }
-    if (!x->suspended || x->gathered) return;
-    x->gathered = true;
-    nigh_exchange_keep(x);
-    x->next_gathered = gathered.first;
-    gathered.first = x;
-}
-
-void nigh_exchange_gather(void) {
-    gathered.on = true;
-    for (nigh_exchange *x; (x = gathered.first);) {
-        gathered.first = x->next_gathered;
-        pthread_mutex_lock(&x->lock);
-        x->gathered = false;
-        wake_now(x);
-        pthread_mutex_unlock(&x->lock);
-        nigh_exchange_release(x);
-    }
+    nigh_http_wake(x->http);
 }
 
 /* Under the lock, so that no call is on its way once nigh_exchange_on has taken the function back. */

@@ -11,6 +11,9 @@
  *                    then the body in pieces, then a last call: the handler
  *     on_completed   answered or cut off: the exchange is let go
  *
+ * One thread does all of it (socket_thread), and drives the calls to other places between requests: a request that is
+ * answered elsewhere never changes threads.
+ *
  * A refusal whose body is small is sent after that body was read and thrown away, so that a client in the middle
  * of sending sees the answer and the connection lives on; any other closes the connection at once.
  *
@@ -24,6 +27,8 @@
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -461,9 +466,8 @@ static void fill_defaults(nigh_http_opts *o) {
     if (!o->uploads_bytes_max) o->uploads_bytes_max = 64u << 20;
 }
 
-static struct MHD_Daemon *start_daemon(nigh_http *h, int fd) {
-    size_t threads = nigh_min(nigh_os_cpu_count(), 4);
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_SUSPEND_RESUME | MHD_USE_ITC;
+static struct MHD_Daemon *make_daemon(nigh_http *h, int fd) {
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
     struct MHD_OptionItem options[] = {
         { MHD_OPTION_LISTEN_SOCKET, fd, NULL }, { MHD_OPTION_CONNECTION_LIMIT, (intptr_t)h->opts.connections_max,
             NULL },
@@ -473,10 +477,92 @@ static struct MHD_Daemon *start_daemon(nigh_http *h, int fd) {
             { MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)leave_escaped, NULL },
         { MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, h },
             { MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, h },
-        { MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_target, h },
-        { threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, threads > 1 ? (intptr_t)threads : 0, NULL },
-            { MHD_OPTION_END, 0, NULL } };
+        { MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_target, h }, { MHD_OPTION_END, 0, NULL } };
     return MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+}
+
+/* ---- the socket thread ---- */
+
+static _Thread_local const nigh_http *mine;
+
+static void look_around(nigh_http *h) {
+    uint64_t one = 1;
+    if (h->event >= 0) (void)!write(h->event, &one, sizeof one);
+}
+
+/* The library has a wake-up of its own, but not where it is driven by another's loop. */
+void nigh_http_wake(nigh_http *h) {
+    if (!atomic_exchange(&h->woken, true) && mine != h) look_around(h);
+}
+
+static bool watch(nigh_http *h, int fd) {
+    struct epoll_event e = { .events = EPOLLIN, .data.fd = fd };
+    return epoll_ctl(h->epoll, EPOLL_CTL_ADD, fd, &e) == 0;
+}
+
+/* Milliseconds until the library or the guest wants a turn. *now: the library wants one at once. */
+static int wait_ms(const nigh_http *h, bool *now) {
+    const nigh_http_guest *g = &h->opts.guest;
+    unsigned long long ms = 0, most = 60000;
+    if (MHD_get_timeout(h->daemon, &ms) != MHD_YES) ms = most;
+    *now = ms == 0;
+    uint64_t due = g->turn ? g->due_ns(g->ud) : UINT64_MAX, at = due == UINT64_MAX ? 0 : nigh_os_now_ns();
+    if (due != UINT64_MAX) most = due <= at ? 0 : nigh_min((due - at + 999999) / 1000000, most);
+    return (int)(ms < most ? ms : most);
+}
+
+/* Requests in; what they want of other places out; what comes from there in, and out to the clients. The library is
+ * left alone when only the guest has something. */
+static void *socket_thread(void *ud) {
+    nigh_http *h = ud;
+    const nigh_http_guest *g = &h->opts.guest;
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    struct epoll_event ready[4];
+    mine = h;
+    while (!atomic_load(&h->ending)) {
+        bool web;
+        int ms = wait_ms(h, &web), n = epoll_wait(h->epoll, ready, (int)NIGH_COUNT(ready), ms);
+        web |= n <= 0;
+        for (int i = 0; i < n; i++) web |= ready[i].data.fd == info->epoll_fd;
+        if (atomic_load(&h->draining) && !h->quiet) {
+            MHD_socket fd = MHD_quiesce_daemon(h->daemon);
+            if (fd != MHD_INVALID_SOCKET) close(fd);
+            h->quiet = true;
+        }
+        if (web) MHD_run(h->daemon);
+        if (g->turn) g->turn(g->ud);
+        if (atomic_exchange(&h->woken, false)) MHD_run(h->daemon);
+    }
+    return NULL;
+}
+
+/* The listening socket is the daemon's from here on, also when this fails later. */
+static nigh_status start_thread(nigh_http *h, int *fd, nigh_err *err) {
+    h->epoll = epoll_create1(EPOLL_CLOEXEC);
+    h->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (h->epoll < 0 || h->event < 0) return nigh_fail(err, NIGH_EIO, 0, "no more files can be opened");
+    h->daemon = make_daemon(h, *fd);
+    if (!h->daemon) return nigh_fail(err, NIGH_EIO, 0, "the HTTP server does not start");
+    *fd = -1;
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    struct epoll_event edge = { .events = EPOLLIN | EPOLLET, .data.fd = h->event };
+    bool good = info && watch(h, info->epoll_fd) && epoll_ctl(h->epoll, EPOLL_CTL_ADD, h->event, &edge) == 0;
+    if (good && h->opts.guest.turn) good = watch(h, h->opts.guest.fd);
+    if (good) h->thread_runs = pthread_create(&h->thread, NULL, socket_thread, h) == 0;
+    return h->thread_runs ? NIGH_OK : nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
+}
+
+/* Nothing of it is used any more. */
+static void release(nigh_http *h) {
+    atomic_store(&h->ending, true);
+    look_around(h);
+    if (h->thread_runs) pthread_join(h->thread, NULL);
+    if (h->daemon) MHD_stop_daemon(h->daemon);
+    if (h->epoll >= 0) close(h->epoll);
+    if (h->event >= 0) close(h->event);
+    pthread_cond_destroy(&h->wake);
+    pthread_mutex_destroy(&h->lock);
+    nigh_free(h);
 }
 
 nigh_status nigh_http_open(nigh_http **out, const nigh_http_opts *o, nigh_err *err) {
@@ -488,6 +574,7 @@ nigh_status nigh_http_open(nigh_http **out, const nigh_http_opts *o, nigh_err *e
     nigh_http *h = nigh_alloc(sizeof *h, 1);
     if (!h) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the server");
     h->opts = *o;
+    h->epoll = h->event = -1;
     fill_defaults(&h->opts);
     pthread_mutex_init(&h->lock, NULL);
     pthread_condattr_init(&clock);
@@ -497,16 +584,12 @@ nigh_status nigh_http_open(nigh_http **out, const nigh_http_opts *o, nigh_err *e
     nigh_status status = allow_connections(&h->opts, err);
     if (status == NIGH_OK) status = listen_on(o->host, o->port, &fd, &h->port, err);
     if (status == NIGH_OK) status = own_names(h, err);
-    if (status == NIGH_OK && !(h->daemon = start_daemon(h, fd)))
-        status = nigh_fail(err, NIGH_EIO, 0, "the HTTP server does not start");
+    if (status == NIGH_OK) status = start_thread(h, &fd, err);
     if (status == NIGH_OK && pthread_create(&h->watcher, NULL, nigh_http_watch, h) != 0)
         status = nigh_fail(err, NIGH_EIO, 0, "no thread can be had");
     if (status == NIGH_OK) { *out = h; return NIGH_OK; }
-    if (h->daemon) MHD_stop_daemon(h->daemon);
-    else if (fd >= 0) close(fd);
-    pthread_cond_destroy(&h->wake);
-    pthread_mutex_destroy(&h->lock);
-    nigh_free(h);
+    if (fd >= 0) close(fd);
+    release(h);
     return status;
 }
 
@@ -515,9 +598,7 @@ unsigned nigh_http_connections(const nigh_http *h) { return atomic_load(&h->conn
 unsigned nigh_http_busy(nigh_http *h) { return atomic_load(&h->busy); }
 
 void nigh_http_drain(nigh_http *h) {
-    if (atomic_exchange(&h->draining, true)) return;
-    MHD_socket fd = MHD_quiesce_daemon(h->daemon);
-    if (fd != MHD_INVALID_SOCKET) close(fd);
+    if (!atomic_exchange(&h->draining, true)) look_around(h);
 }
 
 /* Tells every exchange at work that its time is over, and answers what nobody answered: nothing may be suspended
@@ -544,8 +625,5 @@ void nigh_http_close(nigh_http *h) {
     pthread_cond_signal(&h->wake);
     pthread_mutex_unlock(&h->lock);
     pthread_join(h->watcher, NULL);
-    MHD_stop_daemon(h->daemon);
-    pthread_cond_destroy(&h->wake);
-    pthread_mutex_destroy(&h->lock);
-    nigh_free(h);
+    release(h);
 }

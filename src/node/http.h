@@ -1,7 +1,8 @@
 /* http.h - the node's HTTP server: sockets, limits and deadlines, and exchanges (one request and its answer each).
- * Stands on libmicrohttpd; nothing else of the node sees it.
+ * Stands on libmicrohttpd; nothing else of the node sees it. One thread does all of its input and output, so a handler
+ * may neither wait nor compute for long.
  *
- * A handler runs on a socket thread when the whole body is there. It answers at once with nigh_exchange_reply, or
+ * A handler runs on the socket thread when the whole body is there. It answers at once with nigh_exchange_reply, or
  * it keeps the exchange (nigh_exchange_keep), returns, and answers later from any thread: either with
  * nigh_exchange_reply, or with nigh_exchange_stream, nigh_exchange_push (one whole event each) and
  * nigh_exchange_end. Whoever kept it, releases it. */
@@ -27,6 +28,15 @@ typedef struct {
     nigh_error_form errors;
 } nigh_route;
 
+/* What else the socket thread drives, between requests: calls to other places, whose answers then go out without a
+ * change of threads. */
+typedef struct {
+    void *ud;
+    int fd;                         /* readable when there is something to do */
+    void (*turn)(void *ud);         /* does what there is to do, without waiting; NULL: there is no guest */
+    uint64_t (*due_ns)(void *ud);   /* when it wants a turn in any case (nigh_os_now_ns); UINT64_MAX: never */
+} nigh_http_guest;
+
 typedef struct {
     const char *host;               /* numeric address or "localhost" */
     uint16_t port;                  /* 0: any free one */
@@ -36,6 +46,7 @@ typedef struct {
     const nigh_route *routes;       /* kept */
     size_t route_count;
     void *ud;                       /* of the handlers */
+    nigh_http_guest guest;
     unsigned connections_max;       /* 0: 4,096, or what RLIMIT_NOFILE allows */
     unsigned per_address_max;       /* 0: a quarter of all, at least 1,024 */
     unsigned head_ms, body_ms, idle_ms;     /* 0: 10,000, 60,000, 75,000 */
@@ -108,8 +119,5 @@ bool nigh_exchange_room(nigh_exchange *x);
  * for room first. */
 void nigh_exchange_push(nigh_exchange *x, nigh_str event);
 void nigh_exchange_end(nigh_exchange *x);
-/* For a thread that brings many small things in a row: from the first call on, clients whose answers it brings forward
- * hear of it at the next call only. Call it whenever there is nothing left to do just now, and at the end. */
-void nigh_exchange_gather(void);
 
 #endif

@@ -63,12 +63,14 @@ struct nigh_exchange {
     void (*on)(void *ud);
     void *on_ud;
     atomic_bool gone;
-    bool gathered;                      /* a thread has it on its list (nigh_exchange_gather) */
-    nigh_exchange *next_gathered;
 };
 
 struct nigh_http {
     struct MHD_Daemon *daemon;
+    int epoll, event;                   /* of the socket thread; event: it is to look around */
+    pthread_t thread;
+    bool thread_runs, quiet;            /* quiet: it accepts no more */
+    atomic_bool woken;                  /* a connection that slept has something to send */
     nigh_http_opts opts;
     nigh_hosts hosts;
     uint16_t port;
@@ -77,7 +79,7 @@ struct nigh_http {
     pthread_cond_t wake;                /* of the watcher; CLOCK_MONOTONIC */
     bool work_began;
     nigh_conn *conns;
-    atomic_bool draining, stopping;
+    atomic_bool draining, stopping, ending;
     _Atomic unsigned conn_count, busy;
     _Atomic size_t upload_bytes;
 };
@@ -88,6 +90,8 @@ nigh_exchange *nigh_exchange_new(nigh_http *h);
 enum MHD_Result nigh_exchange_answer(nigh_exchange *x, struct MHD_Connection *c);
 void nigh_exchange_leave(nigh_exchange *x);     /* marks it gone and tells who listens */
 void nigh_exchange_ping(nigh_exchange *x, uint64_t now_ms);
+/* http.c: a connection that slept was resumed. */
+void nigh_http_wake(nigh_http *h);
 /* http_watch.c */
 void *nigh_http_watch(void *http);
 

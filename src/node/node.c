@@ -155,6 +155,8 @@ static bool post(nigh_worker *w, nigh_prep *p) {
     return taken;
 }
 
+bool nigh_node_post(nigh_node *n, nigh_prep *p) { return post(&n->reader, p); }
+
 static void begin(nigh_node *n, nigh_prep *p) {
     if (p->front == NIGH_FRONT_COUNT) nigh_front_count(n, p->x);
     else nigh_openai_begin(n, p->x, p->task, p->front, false);

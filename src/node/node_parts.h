@@ -57,8 +57,8 @@ struct nigh_node {
     nigh_place *place;              /* NULL: no policy and no ledger */
     unsigned cpu;
     nigh_model *draft;              /* guesses for all of them; NULL: none */
-    /* What computes or waits is done beside the socket thread: the words of requests (parsing, template, tokenizer) by the
-     * reader, questions to the files of Place by the clerk. Under lock. */
+    /* What computes or waits is done beside the socket thread: the words of requests (parsing, template, tokenizer) by
+     * the reader, questions to the files of Place by the clerk. Under lock. */
     nigh_worker reader, clerk;
     pthread_mutex_t lock;
     pthread_cond_t none_here;

@@ -74,15 +74,24 @@ nigh_status nigh_place_open(nigh_place **out, nigh_node *n, const nigh_node_opts
     return place_queue_open(p, o, err);
 }
 
-void nigh_place_stop(nigh_place *p) {
+static void take_turn(void *upstream) { nigh_upstream_turn(upstream); }
+static uint64_t due_ns(void *upstream) { return nigh_upstream_due_ns(upstream); }
+
+nigh_http_guest nigh_place_guest(const nigh_place *p) {
+    if (!p || !p->upstream) return (nigh_http_guest){ .fd = -1 };
+    return (nigh_http_guest){ .ud = p->upstream, .fd = nigh_upstream_fd(p->upstream), .turn = take_turn,
+        .due_ns = due_ns };
+}
+
+void nigh_place_stop(nigh_place *p, bool driven) {
     if (!p) return;
     place_queue_stop(p);
-    nigh_upstream_close(p->upstream);   /* ends every call that is on its way */
-    p->upstream = NULL;
+    nigh_upstream_stop(p->upstream, driven);    /* ends every call that is on its way */
 }
 
 void nigh_place_close(nigh_place *p) {
     if (!p) return;
+    nigh_upstream_close(p->upstream);
     nigh_answers_close(p->answers);
     nigh_outbox_close(p->outbox);
     nigh_limits_close(p->limits);

@@ -24,8 +24,10 @@
 
 /* After the models, before the server. Fails as nigh_policy_parse, with the place in the file. */
 NIGH_CHECK nigh_status nigh_place_open(nigh_place **out, nigh_node *n, const nigh_node_opts *o, nigh_err *err);
-/* Ends what waits or runs away from here; the reader and the engines have ended. */
-void nigh_place_stop(nigh_place *p);
+/* The calls to other places, for the socket thread to drive. p may be NULL. */
+nigh_http_guest nigh_place_guest(const nigh_place *p);
+/* Ends what waits or runs away from here; the reader and the engines have ended. driven: the socket thread runs. */
+void nigh_place_stop(nigh_place *p, bool driven);
 void nigh_place_close(nigh_place *p);
 
 /* Whose key the request came with. Never NULL; lives as long as p. p NULL or x NULL: one's own. */

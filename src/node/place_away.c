@@ -69,7 +69,7 @@ nigh_status place_away_open(nigh_place *p, const nigh_node_opts *o, nigh_err *er
         nigh_format(p->targets[t].error, sizeof p->targets[t].error, "%s", line->lacks);
     }
     nigh_upstream_opts uo = { .ca_file = o->ca_file, .allow_private = o->allow_private,
-        .allow_private_count = o->allow_private_count, .rests = nigh_exchange_gather,
+        .allow_private_count = o->allow_private_count, .driven = true,
         .calls_max = o->connections };
     return any ? nigh_upstream_open(&p->upstream, &uo, err) : NIGH_OK;
 }

@@ -79,7 +79,8 @@ void nigh_upstream_free_call(call_state *c) {
     sodium_memzero(c, c->block_bytes);      /* the key among it */
     nigh_free(c);
     pthread_mutex_lock(&u->lock);
-    u->live--;                              /* last: who closes waits for it */
+    u->live--;                              /* last: who stops it waits for it */
+    if (u->closing && !u->live) pthread_cond_signal(&u->none);
     pthread_mutex_unlock(&u->lock);
 }
 
@@ -188,14 +189,15 @@ static void drop_call(call_state *c) {      /* one that was never handed over */
 
 static void wake(nigh_upstream *u) {
     uint64_t one = 1;
-    if (pthread_equal(pthread_self(), u->thread)) { u->again = true; return; }
+    if (nigh_upstream_is_mine(u)) { u->again = true; return; }
     if (write(u->event, &one, sizeof one) < 0) return;     /* full: it is awake anyway */
 }
 
 /* Under the lock. */
 static nigh_status load_and_run(nigh_upstream *u, nigh_err *err) {
     NIGH_TRY(nigh_upstream_curl_load(&u->curl, err));
-    if (nigh_upstream_prepare(u) && pthread_create(&u->thread, NULL, nigh_upstream_run, u) == 0) {
+    if (nigh_upstream_prepare(u)
+        && (u->driven || pthread_create(&u->thread, NULL, nigh_upstream_run, u) == 0)) {
         atomic_store(&u->runs, true);
         return NIGH_OK;
     }
@@ -289,7 +291,7 @@ static char *copy_text(const char *text) {
 
 static bool copy_opts(nigh_upstream *u, const nigh_upstream_opts *o) {
     u->calls_max = o->calls_max ? o->calls_max : CALLS_MAX_DEFAULT;
-    u->rests = o->rests;
+    u->driven = o->driven;
     if (o->ca_file && !(u->ca_file = copy_text(o->ca_file))) return false;
     if (!o->allow_private_count) return true;
     u->allow = nigh_alloc(sizeof *u->allow, o->allow_private_count);
@@ -309,6 +311,7 @@ static void release(nigh_upstream *u) {
     nigh_free(u->generations);
     nigh_free(u->free_slots);
     if (u->lock_made) pthread_mutex_destroy(&u->lock);
+    pthread_cond_destroy(&u->none);
     nigh_free(u);
 }
 
@@ -320,6 +323,7 @@ nigh_status nigh_upstream_open(nigh_upstream **out, const nigh_upstream_opts *o,
     u->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     bool copied = copy_opts(u, o);
     u->lock_made = pthread_mutex_init(&u->lock, NULL) == 0;
+    pthread_cond_init(&u->none, NULL);
     if (copied && u->lock_made && u->epoll >= 0 && u->event >= 0) {
         *out = u;
         return NIGH_OK;
@@ -329,7 +333,7 @@ nigh_status nigh_upstream_open(nigh_upstream **out, const nigh_upstream_opts *o,
                   : nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for calls to other places");
 }
 
-void nigh_upstream_close(nigh_upstream *u) {
+void nigh_upstream_stop(nigh_upstream *u, bool driven) {
     if (!u) return;
     pthread_mutex_lock(&u->lock);
     u->closing = true;
@@ -338,10 +342,25 @@ void nigh_upstream_close(nigh_upstream *u) {
         atomic_store(&u->slots[i]->want_cancel, true);
         command(u, u->slots[i]);
     }
-    bool runs = atomic_load(&u->runs);
+    if (u->live) wake(u);
+    while (u->live && (driven || !u->driven)) pthread_cond_wait(&u->none, &u->lock);
+    bool left = u->live;
     pthread_mutex_unlock(&u->lock);
-    if (runs) {
+    while (left) {                          /* nobody takes its turns: we do */
+        nigh_upstream_turn(u);
+        pthread_mutex_lock(&u->lock);
+        left = u->live;
+        pthread_mutex_unlock(&u->lock);
+    }
+}
+
+void nigh_upstream_close(nigh_upstream *u) {
+    if (!u) return;
+    nigh_upstream_stop(u, false);
+    if (!u->driven && atomic_load(&u->runs)) {
+        pthread_mutex_lock(&u->lock);
         wake(u);
+        pthread_mutex_unlock(&u->lock);
         pthread_join(u->thread, NULL);
     }
     release(u);

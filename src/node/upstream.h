@@ -1,8 +1,8 @@
-/* upstream.h - calls to other places: cloud providers and edge nodes, over HTTP. One thread drives every transfer
- * (libcurl's multi interface; the library is loaded and the thread begins at the first call, so that a node which only
- * might ask another place neither waits for it nor holds its memory). The request is always an OpenAI chat request as
- * JSON; the dialect of the target
- * (nigh_api) decides how it is spelled on the wire and how its stream is read back into the same few events. What
+/* upstream.h - calls to other places: cloud providers and edge nodes, over HTTP. One thread drives every transfer,
+ * its own or one that drives more than this (libcurl's multi interface; the library is loaded at the first call, so
+ * that a node which only might ask another place neither waits for it nor holds its memory). The request is always
+ * an OpenAI chat request as JSON; the dialect of the target (nigh_api) decides how it is spelled on the wire and how its
+ * stream is read back into the same few events. What
  * a target needs of the address rules (SECURITY.md b.4): TLS is verified, redirects are not followed, a cloud
  * target never resolves to an address of this machine or of its network, an address is checked after it was
  * resolved and the connection goes to that address.
@@ -29,8 +29,9 @@ typedef struct {
     const char *const *allow_private;
     size_t allow_private_count;
     unsigned calls_max;             /* at once; 0: 4,096 */
-    /* Called from the upstream thread when it has nothing left to do just now, and at its end; NULL: not. */
-    void (*rests)(void);
+    /* No thread of its own: somebody calls nigh_upstream_turn, always from one thread, whenever nigh_upstream_fd is
+     * readable, after what it did itself, and when nigh_upstream_due_ns has come. */
+    bool driven;
 } nigh_upstream_opts;
 
 /* Why a call ended. */
@@ -102,8 +103,13 @@ typedef struct {
 
 /* Fails: ENOMEM, EIO. */
 NIGH_CHECK nigh_status nigh_upstream_open(nigh_upstream **out, const nigh_upstream_opts *o, nigh_err *err);
-/* Cancels what is left, waits for every done. */
+/* Takes no more calls, cancels what is left, waits for every done. driven: somebody still takes the turns. */
+void nigh_upstream_stop(nigh_upstream *u, bool driven);
+/* Stops, and frees; nobody takes turns any more. */
 void nigh_upstream_close(nigh_upstream *u);
+int nigh_upstream_fd(const nigh_upstream *u);
+void nigh_upstream_turn(nigh_upstream *u);              /* does what there is to do, without waiting */
+uint64_t nigh_upstream_due_ns(const nigh_upstream *u);  /* of nigh_os_now_ns; 0: now; UINT64_MAX: when it is readable */
 /* Any thread. Fails: EINVAL (url, key, or body; a field that the dialect cannot say is named), ERANGE, EBUSY
  * (calls_max), ENOSUP (libcurl is not installed; the sentence names the package), EIO (no thread), ENOMEM; then done
  * is not called. *id: for the two functions below; never used again for another call;

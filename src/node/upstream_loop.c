@@ -322,28 +322,49 @@ void nigh_upstream_unprepare(nigh_upstream *u) {
     epoll_ctl(u->epoll, EPOLL_CTL_DEL, u->event, NULL);
 }
 
-void *nigh_upstream_run(void *ud) {
-    nigh_upstream *u = ud;
+/* Whose transfers this thread drives just now: it need not be woken. */
+static _Thread_local const nigh_upstream *mine;
+
+bool nigh_upstream_is_mine(const nigh_upstream *u) { return mine == u; }
+
+/* Waits as long as it may when there is nothing to do. False: it is closing, and nothing is left. */
+static bool turn(nigh_upstream *u, bool may_wait) {
     struct epoll_event events[EVENTS_AT_ONCE];
     bool closing = false;
-    for (;;) {
-        u->again = false;
-        bool more = take_orders(u, &closing);
-        if (closing) {
-            pthread_mutex_lock(&u->lock);
-            bool none = u->live == 0;
-            pthread_mutex_unlock(&u->lock);
-            if (none) break;
-        }
-        run_timer(u);
-        reap(u);
-        if (u->rests) u->rests();
-        int n = epoll_wait(u->epoll, events, EVENTS_AT_ONCE, more || u->again ? 0 : wait_ms(u));
-        for (int i = 0; i < n; i++) on_ready(u, &events[i]);
-        run_timer(u);
-        reap(u);
-        expire(u);
+    u->again = false;
+    bool more = take_orders(u, &closing);
+    if (closing) {
+        pthread_mutex_lock(&u->lock);
+        bool none = u->live == 0;
+        pthread_mutex_unlock(&u->lock);
+        if (none) return false;
     }
-    if (u->rests) u->rests();
+    run_timer(u);
+    reap(u);
+    int n = epoll_wait(u->epoll, events, EVENTS_AT_ONCE, !may_wait || more || u->again ? 0 : wait_ms(u));
+    for (int i = 0; i < n; i++) on_ready(u, &events[i]);
+    run_timer(u);
+    reap(u);
+    expire(u);
+    return true;
+}
+
+void *nigh_upstream_run(void *ud) {
+    mine = ud;
+    while (turn(ud, true)) { }
     return NULL;
+}
+
+void nigh_upstream_turn(nigh_upstream *u) {
+    if (!atomic_load(&u->runs)) return;
+    mine = u;
+    (void)turn(u, false);
+}
+
+int nigh_upstream_fd(const nigh_upstream *u) { return u->epoll; }
+
+uint64_t nigh_upstream_due_ns(const nigh_upstream *u) {
+    if (!atomic_load(&u->runs)) return UINT64_MAX;
+    if (u->again) return 0;
+    return u->heap_count && u->heap[0]->deadline_ns < u->timer_ns ? u->heap[0]->deadline_ns : u->timer_ns;
 }

@@ -92,15 +92,16 @@ struct nigh_upstream {
     nigh_upstream_curl curl;
     CURLM *multi;
     int epoll, event;
-    pthread_t thread;
-    atomic_bool runs;           /* the library is loaded, and the thread runs */
+    pthread_t thread;           /* when it is not driven */
+    bool driven;
+    atomic_bool runs;           /* the library is loaded, and the thread, if there is one, runs */
+    pthread_cond_t none;        /* closing, and no call is left */
     pthread_mutex_t lock;
     bool lock_made;
     char *ca_file;
     char **allow;
     size_t allow_count;
     unsigned calls_max;
-    void (*rests)(void);
 
     /* under the lock */
     call_state **slots;
@@ -126,6 +127,7 @@ struct nigh_upstream {
 /* upstream_loop.c */
 bool nigh_upstream_prepare(nigh_upstream *u);   /* before the thread; unprepare after it, also when this failed */
 void *nigh_upstream_run(void *u);
+bool nigh_upstream_is_mine(const nigh_upstream *u);     /* is it this thread that drives it? */
 void nigh_upstream_unprepare(nigh_upstream *u);
 /* Looks at the call's times again. */
 void nigh_upstream_set_deadline(call_state *c, uint64_t deadline_ns);
