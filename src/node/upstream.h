@@ -1,11 +1,10 @@
 /* upstream.h - calls to other places: cloud providers and edge nodes, over HTTP. One thread drives every transfer,
  * its own or one that drives more than this (libcurl's multi interface; the library is loaded at the first call, so
- * that a node which only might ask another place neither waits for it nor holds its memory). The request is always
- * an OpenAI chat request as JSON; the dialect of the target (nigh_api) decides how it is spelled on the wire and how its
- * stream is read back into the same few events. What
- * a target needs of the address rules (SECURITY.md b.4): TLS is verified, redirects are not followed, a cloud
- * target never resolves to an address of this machine or of its network, an address is checked after it was
- * resolved and the connection goes to that address.
+ * that a node which only might ask another place neither waits for it nor holds its memory). The request is always an
+ * OpenAI chat request as JSON; the dialect of the target (nigh_api) decides how it is spelled on the wire and how its
+ * stream is read back into the same few events. What a target needs of the address rules (SECURITY.md b.4): TLS is
+ * verified, redirects are not followed, a cloud target never resolves to an address of this machine or of its network,
+ * an address is checked after it was resolved and the connection goes to that address.
  *
  * The functions in nigh_upstream_calls are called from the upstream thread, without a lock held; done is called
  * exactly once for a call that was taken, and is its last. They must not block. */
