@@ -89,6 +89,7 @@ static void on_connection(void *ud, struct MHD_Connection *c, void **context,
     if (conn->next) conn->next->prev = conn->prev;
     pthread_mutex_unlock(&h->lock);
     atomic_fetch_sub(&h->conn_count, 1);
+    atomic_store(&h->woken, true);      /* the library accepts again at its next turn only, if it was full */
     nigh_free(conn);
     *context = NULL;
 }
@@ -505,6 +506,7 @@ static int wait_ms(const nigh_http *h, bool *now) {
     const nigh_http_guest *g = &h->opts.guest;
     unsigned long long ms = 0, most = 60000;
     if (MHD_get_timeout(h->daemon, &ms) != MHD_YES) ms = most;
+    if (atomic_load(&h->woken)) ms = 0;
     *now = ms == 0;
     uint64_t due = g->turn ? g->due_ns(g->ud) : UINT64_MAX, at = due == UINT64_MAX ? 0 : nigh_os_now_ns();
     if (due != UINT64_MAX) most = due <= at ? 0 : nigh_min((due - at + 999999) / 1000000, most);
@@ -529,7 +531,10 @@ static void *socket_thread(void *ud) {
             if (fd != MHD_INVALID_SOCKET) close(fd);
             h->quiet = true;
         }
-        if (web) MHD_run(h->daemon);
+        if (web) {
+            atomic_store(&h->woken, false);
+            MHD_run(h->daemon);
+        }
         if (g->turn) g->turn(g->ud);
         if (atomic_exchange(&h->woken, false)) MHD_run(h->daemon);
     }

@@ -70,7 +70,7 @@ struct nigh_http {
     int epoll, event;                   /* of the socket thread; event: it is to look around */
     pthread_t thread;
     bool thread_runs, quiet;            /* quiet: it accepts no more */
-    atomic_bool woken;                  /* a connection that slept has something to send */
+    atomic_bool woken;                  /* the library is to look again: a connection was resumed, or is gone */
     nigh_http_opts opts;
     nigh_hosts hosts;
     uint16_t port;
