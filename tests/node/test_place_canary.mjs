@@ -196,7 +196,8 @@ async function dies(signal, dumps) {
   }
   provider.clear();
   const d = await Node.start(['--policy', at('features.json'), ...allow], { home: at('home'), model: at('any.gguf'), cwd: dir,
-    run: at('nigh'), under: ['bash', '-c', 'ulimit -c unlimited; exec "$@"', 'bash', ...nobody], env: { NIGH_CORE_DUMPS: dumps ? '1' : '' } });
+    run: at('nigh'), under: ['bash', '-c', 'ulimit -c unlimited; exec "$@"', 'bash', ...nobody],
+    env: { NIGH_CORE_DUMPS: dumps ? '1' : '', ASAN_OPTIONS: 'handle_segv=0:handle_abort=0' } });
   const asked = d.post('/v1/chat/completions', { model: 'feature/f', messages: [{ role: 'user', content: kinds[0]() }] }).catch(() => null);
   for (let i = 0; i < 100 && !provider.seen().length; i++) await sleep(20);
   check(provider.seen().length, 'it did not ask');
