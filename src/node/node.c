@@ -265,7 +265,7 @@ static void get_queue(void *ud, nigh_exchange *x) { ask_clerk(ud, x, nigh_place_
 static void delete_queue(void *ud, nigh_exchange *x) { ask_clerk(ud, x, nigh_place_queue_delete); }
 static void post_offline(void *ud, nigh_exchange *x) { nigh_place_offline(((nigh_node *)ud)->place, x); }
 
-static void post_forget(void *ud, nigh_exchange *x) { nigh_place_forget(((nigh_node *)ud)->place, x); }
+static void post_forget(void *ud, nigh_exchange *x) { ask_clerk(ud, x, nigh_place_forget); }
 
 static const nigh_route routes[] = {
     { "GET", "/health", get_health, true, false, 0, NIGH_ERRORS_OPENAI }, GET("/metrics", get_metrics),
