@@ -33,6 +33,9 @@ static const char help[] =
     "    --rpm N, --tpm N     requests and tokens a minute\n"
     "    --usd-day X          money a day (UTC); what is on its way when it is spent\n"
     "                         may go over it\n"
+    "  --new-peer KEY       adds another node to the key file, by its public key\n"
+    "                       (64 hex digits; docs/format-peer.md), and ends; the words\n"
+    "                       above hold for it, too\n"
     "  --allow-host NAME    also answer to this name, e.g. nigh.example or\n"
     "                       nigh.example:8080 (repeatable)\n"
     "  --allow-origin O     pages of this origin may call, e.g. https://app.example\n"
@@ -79,7 +82,7 @@ enum { GRACE_MS = 10000, MODELS_MAX = 16 };
 static const double no_limit = 1e300;
 
 typedef struct {
-    const char *host, *key_file, *draft, *cache, *policy, *ledger, *ca_file;
+    const char *host, *key_file, *draft, *cache, *policy, *ledger, *ca_file, *new_peer;
     nigh_opt_list allow_hosts, allow_origins, allow_private, trust;
     int64_t port, threads, context, parallel, queue, connections;
     bool new_key, fields, alone;
@@ -119,6 +122,11 @@ static nigh_status make_key(const words *w, const char *path, nigh_err *err) {
         || !take_name(r.any_user ? NULL : w->user, r.user, sizeof r.user))
         return nigh_fail(err, NIGH_ERANGE, 0, "a name has at most 127 bytes, the features together 1,023");
     if (!(w->usd_day >= 0)) return nigh_fail(err, NIGH_EINVAL, 0, "--usd-day wants an amount of 0 or more");
+    if (w->new_peer) {
+        NIGH_TRY(nigh_keys_add_peer(path, &r, w->new_peer, err));
+        fprintf(stderr, "added to %s\n", path);
+        return NIGH_OK;
+    }
     NIGH_TRY(nigh_keys_create(path, &r, key, err));
     fprintf(stderr, "added to %s; this is the only time the key is shown:\n", path);
     printf("%s\n", key);
@@ -174,7 +182,7 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
         { "policy", 0, NIGH_OPT_TEXT, &w.policy, 0, 0 }, { "ledger", 0, NIGH_OPT_TEXT, &w.ledger, 0, 0 },
         { "trust", 0, NIGH_OPT_LIST, &w.trust, 0, 0 },
         { "allow-private", 0, NIGH_OPT_LIST, &w.allow_private, 0, 0 },
-        { "ca-file", 0, NIGH_OPT_TEXT, &w.ca_file, 0, 0 },
+        { "ca-file", 0, NIGH_OPT_TEXT, &w.ca_file, 0, 0 }, { "new-peer", 0, NIGH_OPT_TEXT, &w.new_peer, 0, 0 },
         { "new-key", 0, NIGH_OPT_FLAG, &w.new_key, 0, 0 }, { "fields", 0, NIGH_OPT_FLAG, &w.fields, 0, 0 } };
     static char key_path[4096], manifest_key[4096], draft_path[4096], paths[MODELS_MAX][4096];
     const char *models[MODELS_MAX];
@@ -182,6 +190,7 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     if (w.fields) return print_fields();
     bool has_default = default_key_file("api", key_path, sizeof key_path)
         && default_key_file("manifest", manifest_key, sizeof manifest_key);
+    w.new_key |= w.new_peer != NULL;
     if (!w.new_key && (w.tenant || w.user || w.features || w.rpm || w.tpm || w.usd_day < no_limit))
         return nigh_fail(err, NIGH_EINVAL, 0,
             "--tenant, --user, --features, --rpm, --tpm and --usd-day go with --new-key");

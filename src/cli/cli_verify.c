@@ -16,6 +16,7 @@
 #include "cli/cli_ledger.h"
 #include "cli/cli_model.h"
 #include "cli/show.h"
+#include "node/peer.h"
 #include "node/replay.h"
 
 static const char help[] =
@@ -272,6 +273,21 @@ static void print_receipt(const nigh_json *receipt, const nigh_receipt_proof *p,
     if (!named) printf("no public key was named: whether that is the node's key, you must know\n");
 }
 
+/* Receipts of nodes that were asked, each inside the one of who asked it. */
+static nigh_status print_inner(const nigh_json *receipt, nigh_err *err) {
+    const nigh_json *inner = nigh_json_get(nigh_json_get(receipt, NIGH_STR("record")), NIGH_STR("inner"));
+    char signer[65], asker[65];
+    for (; inner && inner->type == NIGH_JSON_OBJECT; inner = nigh_json_get(inner, NIGH_STR("inner"))) {
+        nigh_status status = nigh_peer_check_receipt(inner, NULL, signer, asker, err);
+        if (status != NIGH_OK && status != NIGH_EINVAL) return status;
+        printf("inside it: ");
+        nigh_show_text(stdout, nigh_json_text(inner, "id"), 64);
+        if (status == NIGH_EINVAL) printf(", the receipt of another node, which did not sign it\n");
+        else printf(" holds\nsigned by the node %s\nfor the node %s\n", signer, asker);
+    }
+    return NIGH_OK;
+}
+
 static nigh_status check(const nigh_json *root, const words *w, nigh_err *err) {
     bool kept = nigh_json_says(root, "format", "nigh-kept"), there;
     const nigh_json *receipt = kept ? nigh_json_get(root, NIGH_STR("receipt")) : root;
@@ -286,6 +302,7 @@ static nigh_status check(const nigh_json *root, const words *w, nigh_err *err) {
     }
     if (status != NIGH_OK) return status;
     print_receipt(receipt, &p, there);
+    NIGH_TRY(print_inner(receipt, err));
     if (w->ledger) NIGH_TRY(find_in_ledger(receipt, w, err));
     return kept ? answer_again(root, w, err) : NIGH_OK;
 }

@@ -51,6 +51,7 @@ void nigh_exchange_release(nigh_exchange *x) {
     nigh_buf_release(&x->values);
     if (x->file >= 0) close(x->file);
     nigh_free(x->target);
+    nigh_peer_in_free(x->peer);
     pthread_mutex_destroy(&x->lock);
     nigh_free(x);
 }
@@ -60,6 +61,7 @@ nigh_http *nigh_exchange_server(nigh_exchange *x) { return x->http; }
 const char *nigh_exchange_path(const nigh_exchange *x) { return x->facts.path; }
 nigh_str nigh_exchange_range(const nigh_exchange *x) { return x->facts.range; }
 nigh_str nigh_exchange_if_range(const nigh_exchange *x) { return x->facts.if_range; }
+nigh_peer_in *nigh_exchange_peer(const nigh_exchange *x) { return nigh_peer_is_open(x->peer) ? x->peer : NULL; }
 const nigh_asked *nigh_exchange_asked(const nigh_exchange *x) { return &x->asked; }
 const char *nigh_exchange_id(const nigh_exchange *x) { return x->id; }
 const char *nigh_exchange_client(const nigh_exchange *x) { return x->client; }
@@ -110,10 +112,22 @@ void nigh_exchange_header(nigh_exchange *x, const char *name, const char *value)
     pthread_mutex_unlock(&x->lock);
 }
 
+/* With the lock held. */
+static nigh_status keep_whole(nigh_exchange *x, int status, nigh_str body) {
+    if (!nigh_peer_is_open(x->peer)) return nigh_buf_add(&x->out, body);
+    return nigh_peer_seal_whole(x->peer, status, body, &x->out);
+}
+
+static nigh_status keep_event(nigh_exchange *x, nigh_str event) {
+    bool comment = event.len && event.ptr[0] == ':';
+    if (!nigh_peer_is_open(x->peer) || comment) return nigh_buf_add(&x->out, event);
+    return nigh_peer_seal_event(x->peer, event, &x->out);
+}
+
 void nigh_exchange_reply(nigh_exchange *x, int status, const char *type, nigh_str body) {
     pthread_mutex_lock(&x->lock);
     if (!x->answered) {
-        bool kept = nigh_buf_add(&x->out, body) == NIGH_OK;
+        bool kept = keep_whole(x, status, body) == NIGH_OK;
         x->answered = true;
         x->status = kept ? status : 503;
         nigh_format(x->type, sizeof x->type, "%s", type);
@@ -242,7 +256,7 @@ void nigh_exchange_push(nigh_exchange *x, nigh_str event) {
     pthread_mutex_lock(&x->lock);
     if (x->streaming && !x->ended && !atomic_load(&x->gone)) {
         compact(x);
-        if (nigh_buf_add(&x->out, event) != NIGH_OK) x->ended = true;   /* no memory: the missing [DONE] shows it */
+        if (keep_event(x, event) != NIGH_OK) x->ended = true;   /* no memory: the missing [DONE] shows it */
         x->pushed_ms = nigh_os_now_ns() / 1000000;
         wake(x);
     }

@@ -206,6 +206,12 @@ static const nigh_route *find_route(const nigh_http *h, nigh_str method, nigh_st
 static bool has_key(nigh_exchange *x) {
     const nigh_keys *keys = x->http->opts.keys;
     nigh_str bearer = nigh_keys_bearer(x->facts.authorization), plain = x->facts.api_key;
+    if (nigh_peer_is_token(bearer) && x->http->opts.peers && !plain.len) {
+        /* A token is bound to a body, and to this one path: who takes it away can do nothing else with it. */
+        if (!nigh_str_ends(nigh_str_of(x->facts.path), NIGH_STR("/chat/completions"))) return false;
+        x->peer = nigh_peers_admit(x->http->opts.peers, bearer, nigh_os_unix_ms(), &x->asked.key_idx);
+        return x->peer != NULL;
+    }
     if (!keys || !keys->count) return true;
     if (!bearer.len && !plain.len) return false;
     /* two keys: both must be good; whose request it is, the first says */
@@ -351,12 +357,22 @@ static enum MHD_Result body_call(nigh_exchange *x, const char *bytes, size_t *co
     return MHD_YES;
 }
 
+/* Of a sealed body what it held. */
+static void open_body(nigh_exchange *x) {
+    size_t sealed = x->body.len;
+    if (nigh_peer_open(x->peer, &x->body) == NIGH_OK)
+        atomic_fetch_sub(&x->http->upload_bytes, sealed - x->body.len);
+    else x->refusal = (nigh_verdict){ 401, false, "invalid_peer", "the body is not the one that was signed, or not for "
+        "this node" };
+}
+
 static enum MHD_Result last_call(nigh_exchange *x, struct MHD_Connection *c) {
     nigh_conn *conn = conn_of(c);
     if (!x->started) {
         x->started = true;
         atomic_fetch_add(&x->http->busy, 1);
         if (!conn || !enter_phase(x->http, conn, PHASE_WORK, x)) return MHD_NO;
+        if (x->peer && x->route->body_max && !x->refusal.status) open_body(x);
         if (x->refusal.status) refuse_now(x);
         else x->route->run(x->http->opts.ud, x);
     }

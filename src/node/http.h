@@ -11,6 +11,7 @@
 
 #include "node/guard.h"
 #include "node/keys.h"
+#include "node/peer.h"
 
 typedef struct nigh_http nigh_http;
 typedef struct nigh_exchange nigh_exchange;
@@ -43,6 +44,7 @@ typedef struct {
     nigh_hosts hosts;               /* more names; the node's own are added */
     nigh_origins origins;
     const nigh_keys *keys;          /* kept; NULL or empty: none */
+    nigh_peers *peers;              /* kept; NULL: no other node is known */
     const nigh_route *routes;       /* kept */
     size_t route_count;
     void *ud;                       /* of the handlers */
@@ -84,6 +86,7 @@ typedef struct {
     size_t key_idx;                 /* of the node's keys; SIZE_MAX: no key was shown */
 } nigh_asked;
 const nigh_asked *nigh_exchange_asked(const nigh_exchange *x);
+nigh_peer_in *nigh_exchange_peer(const nigh_exchange *x);    /* the node that asks sealed; NULL: none */
 nigh_str nigh_exchange_query(const nigh_exchange *x);       /* what stands after the ?, as it came */
 const char *nigh_exchange_id(const nigh_exchange *x);       /* the x-request-id of the answer */
 const char *nigh_exchange_client(const nigh_exchange *x);   /* how far away it is: "loopback", "private" or "public" */

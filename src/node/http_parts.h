@@ -45,6 +45,7 @@ struct nigh_exchange {
     const char *client;
     char id[65];
     nigh_buf body;
+    nigh_peer_in *peer;                 /* its body is sealed, and so is the answer; NULL: not */
     uint64_t start_ns;
 
     /* the answer; under lock */

@@ -118,47 +118,64 @@ static nigh_status add_rights(nigh_buf *b, const nigh_rights *r) {
 
 /* ---- the file ---- */
 
-/* The line of a new key; read back before it is written, so that the file stays one that can be read. */
-static nigh_status make_line(nigh_buf *line, const nigh_rights *rights, nigh_str key, nigh_err *err) {
-    uint8_t hash[32];
-    char digits[65];
+/* A new line; read back before it is written, so that the file stays one that can be read. */
+static nigh_status make_line(nigh_buf *line, const nigh_rights *rights, const char *kind, const char *digits,
+    nigh_err *err) {
     nigh_rights back;
-    hash_of(key, hash);
-    nigh_sha256_hex(hash, digits);
-    NIGH_TRY(nigh_buf_addf(line, "sha256:%s %llu", digits, (unsigned long long)(nigh_os_unix_ms() / 1000)));
+    NIGH_TRY(nigh_buf_addf(line, "%s:%s %llu", kind, digits, (unsigned long long)(nigh_os_unix_ms() / 1000)));
     if (rights) NIGH_TRY(add_rights(line, rights));
-    if (!read_rights(&back, nigh_str_slice(nigh_buf_str(line), 7 + 64, line->len)))
+    if (!read_rights(&back, nigh_str_slice(nigh_buf_str(line), strlen(kind) + 1 + 64, line->len)))
         return nigh_fail(err, NIGH_EINVAL, 0,
             "names of tenants, users and features are letters, digits and . _ - @ +; features are separated by commas");
     return nigh_buf_add_char(line, '\n');
 }
 
-nigh_status nigh_keys_create(const char *path, const nigh_rights *rights, char out[NIGH_KEY_TEXT], nigh_err *err) {
-    uint8_t secret[32];
-    char digits[65];
-    int fd = -1;
-    nigh_buf line = NIGH_BUF(4096);
-    if (!nigh_os_random(secret, sizeof secret))
-        return nigh_fail(err, NIGH_EIO, 0, "the system gives no random numbers");
-    nigh_sha256_hex(secret, digits);
-    nigh_format(out, NIGH_KEY_TEXT, "nigh-%s", digits);
-    nigh_status status = make_line(&line, rights, nigh_str_of(out), err);
-    if (status == NIGH_OK) {
-        nigh_private_folders(path);
-        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0) status = open_checked(path, O_WRONLY | O_APPEND, &fd, err);
-    } else if (status != NIGH_EINVAL) status = nigh_fail(err, status, 0, "not enough memory for a key");
+static nigh_status append_line(const char *path, nigh_str line, nigh_err *err) {
+    nigh_private_folders(path);
+    nigh_status status = NIGH_OK;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) status = open_checked(path, O_WRONLY | O_APPEND, &fd, err);
     if (status == NIGH_OK && (write(fd, line.ptr, line.len) != (ssize_t)line.len || fsync(fd) != 0))
         status = nigh_fail(err, NIGH_EIO, 0, "the key file cannot be written");
     if (fd >= 0) close(fd);
+    return status;
+}
+
+static nigh_status add_line(const char *path, const nigh_rights *rights, const char *kind, const char *digits,
+    nigh_err *err) {
+    nigh_buf line = NIGH_BUF(4096);
+    nigh_status status = make_line(&line, rights, kind, digits, err);
+    if (status == NIGH_OK) status = append_line(path, nigh_buf_str(&line), err);
+    else if (status != NIGH_EINVAL) status = nigh_fail(err, status, 0, "not enough memory for a key");
     nigh_buf_release(&line);
     return status;
 }
 
+nigh_status nigh_keys_create(const char *path, const nigh_rights *rights, char out[NIGH_KEY_TEXT], nigh_err *err) {
+    uint8_t secret[32], hash[32];
+    char digits[65];
+    if (!nigh_os_random(secret, sizeof secret))
+        return nigh_fail(err, NIGH_EIO, 0, "the system gives no random numbers");
+    nigh_sha256_hex(secret, digits);
+    nigh_format(out, NIGH_KEY_TEXT, "nigh-%s", digits);
+    hash_of(nigh_str_of(out), hash);
+    nigh_sha256_hex(hash, digits);
+    return add_line(path, rights, "sha256", digits, err);
+}
+
+nigh_status nigh_keys_add_peer(const char *path, const nigh_rights *rights, const char *public_key, nigh_err *err) {
+    uint8_t key[32];
+    if (!nigh_hex_read(nigh_str_of(public_key), key, sizeof key))
+        return nigh_fail(err, NIGH_EINVAL, 0, "a public key is 64 hex digits in lower case");
+    return add_line(path, rights, "ed25519", public_key, err);
+}
+
 static bool read_line(nigh_keys *k, nigh_str line) {
-    nigh_str prefix = NIGH_STR("sha256:");
+    bool peer = nigh_str_starts(line, NIGH_STR("ed25519:"));
+    nigh_str prefix = peer ? NIGH_STR("ed25519:") : NIGH_STR("sha256:");
     if (!nigh_str_starts(line, prefix) || line.len < prefix.len + 64) return false;
     if (!nigh_hex_read(nigh_str_slice(line, prefix.len, prefix.len + 64), k->hash[k->count], 32)) return false;
+    k->peer[k->count] = peer;
     if (!read_rights(&k->rights[k->count], nigh_str_slice(line, prefix.len + 64, line.len))) return false;
     k->rights[k->count].key_idx = k->count;
     k->count++;
@@ -215,18 +232,24 @@ void nigh_keys_release(nigh_keys *k) {
 
 /* ---- comparing ---- */
 
-size_t nigh_keys_find(const nigh_keys *k, nigh_str text) {
-    uint8_t hash[32];
+static size_t find(const nigh_keys *k, const uint8_t hash[32], bool peer) {
     size_t found = 0;
-    hash_of(text, hash);
     for (size_t i = 0; i < k->count; i++) {
-        unsigned differs = 0;
+        unsigned differs = k->peer[i] != peer;
         for (size_t j = 0; j < 32; j++) differs |= (unsigned)(hash[j] ^ k->hash[i][j]);
         size_t same = (differs - 1u) >> 31;     /* 1 exactly when differs is 0 */
         found |= (i + 1) & (0 - same);
     }
     return found - 1;
 }
+
+size_t nigh_keys_find(const nigh_keys *k, nigh_str text) {
+    uint8_t hash[32];
+    hash_of(text, hash);
+    return find(k, hash, false);
+}
+
+size_t nigh_keys_find_peer(const nigh_keys *k, const uint8_t public_key[32]) { return find(k, public_key, true); }
 
 bool nigh_keys_match(const nigh_keys *k, nigh_str text) { return nigh_keys_find(k, text) != SIZE_MAX; }
 

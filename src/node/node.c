@@ -381,14 +381,16 @@ static nigh_status start(nigh_node *n, const nigh_node_opts *o, nigh_err *err) {
         return nigh_failf(err, NIGH_ERANGE, 0, "at most %d models", NIGH_NODE_MODELS_MAX);
     NIGH_TRY(load_draft(n, o, err));
     nigh_signer_open(&n->signer, o->manifest_key);
+    if (n->keys.count && nigh_peers_open(&n->peers, &n->keys, &n->signer) != NIGH_OK)
+        return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the node");
     for (size_t i = 0; i < o->model_count; i++) NIGH_TRY(load_model(n, o, o->models[i], err));
     n->cpu = o->cpu;
     NIGH_TRY(nigh_place_open(&n->place, n, o, err));
     NIGH_TRY(start_worker(&n->reader, err));
     NIGH_TRY(start_worker(&n->clerk, err));
     nigh_http_opts ho = { .host = o->host, .port = o->port, .hosts = o->hosts, .origins = o->origins, .keys = &n->keys,
-        .routes = routes, .route_count = NIGH_COUNT(routes), .ud = n, .connections_max = o->connections,
-        .guest = nigh_place_guest(n->place) };
+        .peers = n->peers, .routes = routes, .route_count = NIGH_COUNT(routes), .ud = n,
+        .connections_max = o->connections, .guest = nigh_place_guest(n->place) };
     return nigh_http_open(&n->http, &ho, err);
 }
 
@@ -452,6 +454,7 @@ void nigh_node_close(nigh_node *n, unsigned grace_ms) {
     }
     nigh_model_close(n->draft);
     nigh_pool_free(n->pool);
+    nigh_peers_close(n->peers);
     nigh_keys_release(&n->keys);
     pthread_cond_destroy(&n->none_here);
     pthread_cond_destroy(&n->reader.wake);

@@ -49,6 +49,7 @@ struct nigh_node {
     nigh_keys keys;
     nigh_http *http;                /* of the main thread: requests may come before it is set */
     nigh_signer signer;
+    nigh_peers *peers;              /* NULL: it has no keys */
     nigh_metrics metrics;
     nigh_pool *pool;
     pthread_mutex_t pool_lock;

@@ -144,7 +144,10 @@ static nigh_status add_usage(nigh_answer *a) {
 }
 
 nigh_status nigh_openai_add_receipt(nigh_answer *a, nigh_buf *out) {
-    return a->placed ? nigh_place_receipt(a->placed, out) : nigh_receipt_json(&a->receipt, out);
+    size_t from = out->len;
+    NIGH_TRY(a->placed ? nigh_place_receipt(a->placed, out) : nigh_receipt_json(&a->receipt, out));
+    const nigh_peer_in *peer = a->x ? nigh_exchange_peer(a->x) : NULL;
+    return peer ? nigh_peer_sign(peer, out, from) : NIGH_OK;
 }
 
 static nigh_status add_receipt(nigh_answer *a) {

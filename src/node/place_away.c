@@ -11,7 +11,7 @@
 #include "base/os.h"
 #include "node/upstream.h"
 
-enum { KEY_MAX = 16384, PIECE_MAX = 16 << 20 };
+enum { KEY_MAX = 16384, PIECE_MAX = 16 << 20, QUIET_LEAST_MS = 1000, QUIET_MAX_MS = 20000 };
 
 /* ---- providers: where they are asked when a target states no url ---- */
 
@@ -55,6 +55,14 @@ static void read_key(const nigh_target *t, place_line *line) {
     if (!good || !nigh_str_trim(nigh_buf_str(&line->key)).len) line->lacks = "its key is not there";
 }
 
+/* A node that is known by its key is asked with ours. */
+static void read_node_key(const nigh_target *t, const nigh_signer *own, place_line *line) {
+    if (!t->node_key.len) return;
+    line->sealed = nigh_hex_read(t->node_key, line->node_key, sizeof line->node_key);
+    if (!line->sealed) line->lacks = "its node_key is no key";
+    else if (!own->there) line->lacks = "it wants this node's own key, and there is none";
+}
+
 nigh_status place_away_open(nigh_place *p, const nigh_node_opts *o, nigh_err *err) {
     bool any = false;
     for (size_t t = 0; t < p->policy->target_count; t++) {
@@ -64,6 +72,7 @@ nigh_status place_away_open(nigh_place *p, const nigh_node_opts *o, nigh_err *er
         any = true;
         find_provider(target, line);
         read_key(target, line);
+        read_node_key(target, &p->node->signer, line);
         if (!line->lacks) continue;
         p->lacking |= (uint64_t)1 << t;
         nigh_format(p->targets[t].error, sizeof p->targets[t].error, "%s", line->lacks);
@@ -235,8 +244,21 @@ static bool is_other_model(const nigh_placed *pl) {
     return other;
 }
 
+/* A node that is known by its key: is its receipt signed with it? */
+static bool is_unsigned(const nigh_placed *pl) {
+    const place_line *line = &pl->place->lines[pl->t];
+    nigh_json_doc doc = { 0 };
+    char signer[65], asker[65];
+    if (!line->sealed) return false;
+    if (!pl->inner.len || nigh_json_parse(&doc, nigh_buf_str(&pl->inner), NULL) != NIGH_OK) return true;
+    bool good = nigh_peer_check_receipt(doc.root, line->node_key, signer, asker, NULL) == NIGH_OK;
+    nigh_json_release(&doc);
+    return !good;
+}
+
 static place_end end_of(const nigh_placed *pl, const nigh_call_result *r) {
     if (pl->a->broken) return PLACE_MEMORY;
+    if (r->end == NIGH_CALL_OK && is_unsigned(pl)) return PLACE_PEER;
     if (r->end == NIGH_CALL_OK && is_other_model(pl)) return PLACE_MODEL;
     return (place_end)r->end;           /* the first names of place_end are those of nigh_call_end, in their order */
 }
@@ -257,7 +279,8 @@ static void on_done(void *ud, const nigh_call_result *r) {
     nigh_format(hop->address, sizeof hop->address, "%s", r->address);
     atomic_fetch_add(&pl->place->node->metrics.bytes_out, r->bytes_out);
     place_end end = end_of(pl, r);
-    place_ended(pl, end, end == PLACE_MODEL ? "it answered with another model than the policy names" : r->text);
+    place_ended(pl, end, end == PLACE_MODEL ? "it answered with another model than the policy names"
+        : end == PLACE_PEER ? "its receipt is not signed with the key that the policy names" : r->text);
 }
 
 const nigh_upstream_calls place_away_calls = { .begin = on_begin, .text = on_text, .tool = on_tool, .finish = on_finish,
@@ -300,6 +323,13 @@ static place_end refuse_body(nigh_placed *pl, nigh_status status, const nigh_err
     return PLACE_REDACTION;
 }
 
+/* How long a stream may say nothing in its middle: a quarter of the feature's time. Nodes like us say something every
+ * 15 s. */
+static uint32_t quiet_ms(const nigh_feature *f) {
+    uint32_t ms = f && f->total_ms ? f->total_ms / 4 : QUIET_MAX_MS;
+    return ms < QUIET_LEAST_MS ? QUIET_LEAST_MS : ms < QUIET_MAX_MS ? ms : QUIET_MAX_MS;
+}
+
 nigh_status place_away_send(nigh_placed *pl, uint32_t idx, uint64_t until_ms, nigh_str body,
     const nigh_upstream_calls *calls, void *ud, uint64_t *id, nigh_err *err) {
     nigh_place *p = pl->place;
@@ -312,9 +342,11 @@ nigh_status place_away_send(nigh_placed *pl, uint32_t idx, uint64_t until_ms, ni
     uint32_t left = until_ms > now_ms ? (uint32_t)(until_ms - now_ms) : 1;
     uint32_t whole = place_left_ms(pl);
     nigh_format(field, sizeof field, "x-data-class: %.*s", (int)nigh_min(class.len, 64), class.ptr);
-    nigh_upstream_ask ask = { .api = line->api, .tier = t->tier, .url = line->url,
+    const nigh_peer_line peer = { .signer = &p->node->signer, .key = line->node_key };
+    nigh_upstream_ask ask = { .api = line->api, .peer = line->sealed ? &peer : NULL, .tier = t->tier, .url = line->url,
         .key = nigh_str_trim(nigh_buf_str(&line->key)), .model = t->model, .body = body, .max_tokens = pl->max_tokens,
         .connect_ms = left < 3000 ? left : 3000, .first_ms = left, .total_ms = whole ? whole : 1,
+        .quiet_ms = quiet_ms(pl->f),
         .idempotency_key = pl->queue_id[0] ? pl->queue_id : NULL, .headers = headers,
         .header_count = t->tier == NIGH_TIER_EDGE };
     return nigh_upstream_call(p->upstream, &ask, calls, ud, id, err);

@@ -90,7 +90,7 @@ static void measure(place_target *s, const place_hop *hop, uint64_t now_ms) {
 /* Does this end say something of the target, rather than of the request? */
 static bool is_failure(place_end end) {
     return end == PLACE_UNREACHABLE || end == PLACE_TIMEOUT || end == PLACE_FAILED || end == PLACE_MALFORMED
-           || end == PLACE_CUT || end == PLACE_BUSY || end == PLACE_ADDRESS;
+           || end == PLACE_CUT || end == PLACE_BUSY || end == PLACE_ADDRESS || end == PLACE_PEER;
 }
 
 /* Did the target itself answer, in whatever words? */

@@ -26,7 +26,7 @@ enum { PLACE_HOPS_MAX = 8, PLACE_SAMPLES = 64, PLACE_OPEN_AFTER = 3, PLACE_ANSWE
 typedef enum {
     PLACE_OK, PLACE_CANCELLED, PLACE_ADDRESS, PLACE_UNREACHABLE, PLACE_TIMEOUT, PLACE_BUSY, PLACE_REJECTED,
     PLACE_CONTEXT, PLACE_FAILED, PLACE_MALFORMED, PLACE_CUT,
-    PLACE_UNSUPPORTED, PLACE_MEMORY, PLACE_UNSURE, PLACE_REDACTION, PLACE_MODEL, PLACE_OUTRUN, PLACE_ENDS
+    PLACE_UNSUPPORTED, PLACE_MEMORY, PLACE_UNSURE, PLACE_REDACTION, PLACE_MODEL, PLACE_OUTRUN, PLACE_PEER, PLACE_ENDS
 } place_end;
 const char *place_end_name(place_end end);
 
@@ -56,7 +56,14 @@ typedef struct {
 typedef struct place_race place_race;   /* two tries at once: place_race.c */
 
 /* How another place is asked; read-only once open. */
-typedef struct { nigh_str url; nigh_api api; nigh_buf key; const char *lacks; } place_line;
+typedef struct {
+    nigh_str url;
+    nigh_api api;
+    nigh_buf key;
+    bool sealed;                    /* it is another node, known by node_key */
+    uint8_t node_key[32];
+    const char *lacks;
+} place_line;
 
 struct nigh_place {
     nigh_node *node;

@@ -12,7 +12,7 @@
 
 static const char *const end_names[PLACE_ENDS] = { "ok", "cancelled", "address", "unreachable", "timeout", "busy",
     "rejected", "context", "failed", "malformed", "cut", "unsupported", "oom", "unsure", "redaction", "model",
-    "outrun" };
+    "outrun", "peer" };
 const char *place_end_name(place_end end) { return end < PLACE_ENDS ? end_names[end] : "?"; }
 
 uint32_t place_left_ms(const nigh_placed *pl) {

@@ -74,6 +74,7 @@ void nigh_upstream_forget(nigh_upstream *u, call_state *c) {
 void nigh_upstream_free_call(call_state *c) {
     nigh_upstream *u = c->u;
     nigh_dialect_release(&c->answer);
+    nigh_sse_release(&c->peer_events);
     nigh_buf_release(&c->error_body);
     nigh_buf_release(&c->body);
     sodium_memzero(c, c->block_bytes);      /* the key among it */
@@ -174,6 +175,7 @@ static call_state *new_call(nigh_upstream *u, const nigh_upstream_ask *ask, cons
     c->connect_ms = ask->connect_ms ? ask->connect_ms : CONNECT_MS;
     c->first_ms = ask->first_ms ? ask->first_ms : FIRST_MS;
     c->total_ms = ask->total_ms ? ask->total_ms : TOTAL_MS;
+    c->quiet_ms = ask->quiet_ms;
     c->fresh = ask->idempotency_key != NULL;
     c->fd = -1;
     c->heap_idx = SIZE_MAX;
@@ -224,12 +226,22 @@ nigh_status nigh_upstream_call(nigh_upstream *u, const nigh_upstream_ask *ask, c
     NIGH_TRY(nigh_egress_parse(&url, ask->url, err));
     NIGH_TRY(start(u, err));
     nigh_status status = nigh_dialect_request(ask->api, ask->body, &how, &body, err);
-    call_state *c = status == NIGH_OK ? new_call(u, ask, &url) : NULL;
+    nigh_upstream_ask sealed = *ask;
+    nigh_peer_out peer = { .next = 0 };
+    char token[NIGH_PEER_TOKEN];
+    if (status == NIGH_OK && ask->peer) {
+        status = nigh_peer_ask(ask->peer, &body, token, &peer, err);
+        sealed.key = nigh_str_of(token);
+    }
+    call_state *c = status == NIGH_OK ? new_call(u, &sealed, &url) : NULL;
     if (!c) {
         nigh_buf_release(&body);
         return status == NIGH_OK ? nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for another call") : status;
     }
     c->body = body;
+    c->sealed = ask->peer != NULL;
+    c->peer = peer;
+    sodium_memzero(&peer, sizeof peer);
     c->calls = *calls;
     c->ud = ud;
     pthread_mutex_lock(&u->lock);

@@ -12,6 +12,7 @@
 #define NIGH_UPSTREAM_H
 
 #include "base/base.h"
+#include "node/peer.h"
 #include "place/policy.h"
 
 typedef struct nigh_upstream nigh_upstream;
@@ -91,8 +92,11 @@ typedef struct {
     nigh_str key;                   /* the key itself; "" none; only ever sent to this scheme, host and port */
     nigh_str model;                 /* the provider's name of the model */
     nigh_str body;                  /* an OpenAI chat request; its model and stream fields are replaced */
+    /* NULL: none. The other node's key and ours: the body goes out sealed, only a sealed answer is taken. */
+    const nigh_peer_line *peer;
     uint32_t max_tokens;            /* 0: what body says */
     uint32_t connect_ms, first_ms, total_ms;    /* 0: 3,000, 30,000, 600,000 */
+    uint32_t quiet_ms;              /* longest silence after the first word, comments count as sound; 0: no limit */
     /* NULL: none; sent as Idempotency-Key, over a connection of its own: on a kept one that had just died, libcurl
      * would send the request a second time by itself. */
     const char *idempotency_key;

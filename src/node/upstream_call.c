@@ -56,7 +56,7 @@ static void read_status(call_state *c, nigh_str line) {
 }
 
 static void read_receipt(call_state *c, nigh_str value) {
-    if (c->rule.tier != NIGH_TIER_EDGE || c->read_begun) return;
+    if (c->rule.tier != NIGH_TIER_EDGE || c->read_begun || c->sealed) return;
     c->answer = (nigh_dialect_answer){ .edge = true, .calls = &c->calls, .ud = c->ud };
     nigh_dialect_receipt(&c->answer, value);
 }
@@ -126,7 +126,7 @@ static size_t take_answer(call_state *c, nigh_str bytes) {
     bool first = a->first, alive = a->alive;
     nigh_dialect_feed(a, bytes);
     if (!first && a->first) c->first_ns = nigh_os_now_ns();
-    if (!alive && a->alive) nigh_upstream_set_deadline(c, c->begin_ns + (uint64_t)c->total_ms * 1000000);
+    if (!alive && a->alive) nigh_upstream_set_deadline(c, nigh_upstream_next_look(c));
     if (a->failure != NIGH_CALL_OK) return 0;
     if (a->ended) {
         c->ended_ns = nigh_os_now_ns();
@@ -135,15 +135,49 @@ static size_t take_answer(call_state *c, nigh_str bytes) {
     return bytes.len;
 }
 
+/* ---- a sealed answer ---- */
+
+static nigh_status on_sealed_event(void *ud, nigh_str event, nigh_str data) {
+    call_state *c = ud;
+    nigh_buf plain = NIGH_BUF(NIGH_PEER_BODY_MAX);
+    (void)event;
+    nigh_status status = nigh_peer_open_event(&c->peer, data, &plain);
+    if (status == NIGH_OK && take_answer(c, nigh_buf_str(&plain)) != plain.len) status = NIGH_ECANCEL;
+    nigh_buf_release(&plain);
+    return status;
+}
+
+/* Nothing counts that is not from the holder of the other node's key. */
+static size_t take_sealed(call_state *c, nigh_str bytes) {
+    nigh_status status = c->is_stream ? nigh_sse_feed(&c->peer_events, bytes, on_sealed_event, c) : NIGH_EAUTH;
+    if (status == NIGH_OK) return bytes.len;
+    if (status != NIGH_ECANCEL && c->answer.failure == NIGH_CALL_OK && !c->answer.ended) {
+        if (!c->read_begun) begin_reading(c, (nigh_str){ 0 });
+        c->answer.failure = NIGH_CALL_MALFORMED;
+        nigh_format(c->answer.text, sizeof c->answer.text, "the answer is not sealed by the node that was asked");
+    }
+    return 0;
+}
+
+static void open_error(call_state *c) {
+    nigh_buf plain = NIGH_BUF(NIGH_PEER_BODY_MAX);
+    if (c->sealed && nigh_peer_open_whole(&c->peer, c->http, nigh_buf_str(&c->error_body), &plain) == NIGH_OK) {
+        nigh_buf_release(&c->error_body);
+        c->error_body = plain;
+    } else nigh_buf_release(&plain);
+}
+
 size_t nigh_upstream_on_body(char *bytes, size_t one, size_t count, void *ud) {
     call_state *c = ((handle *)ud)->call;
     nigh_str text = { bytes, one * count };
     if (!c || atomic_load_explicit(&c->want_cancel, memory_order_relaxed)) return 0;
+    c->heard_ns = nigh_os_now_ns();
     if (atomic_load_explicit(&c->want_pause, memory_order_relaxed) && !c->answer.ended) {
         c->paused = true;
         return CURL_WRITEFUNC_PAUSE;
     }
-    return c->http >= 200 && c->http < 300 ? take_answer(c, text) : take_error(c, text);
+    if (c->http < 200 || c->http >= 300) return take_error(c, text);
+    return c->sealed ? take_sealed(c, text) : take_answer(c, text);
 }
 
 /* ---- the end ---- */
@@ -217,7 +251,9 @@ void nigh_upstream_result(call_state *c, CURLcode code, nigh_call_result *r) {
         nigh_format(r->text, sizeof r->text, "the target's name stands for %s: %s", c->what, c->refused);
     } else if (c->timed_out) {
         r->end = NIGH_CALL_TIMEOUT;
-        if (c->answer.alive) nigh_format(r->text, sizeof r->text, "no end within %u ms", (unsigned)c->total_ms);
+        if (c->silent) nigh_format(r->text, sizeof r->text, "silent for %u ms in the middle of its answer",
+                                   (unsigned)c->quiet_ms);
+        else if (c->answer.alive) nigh_format(r->text, sizeof r->text, "no end within %u ms", (unsigned)c->total_ms);
         else
             nigh_format(r->text, sizeof r->text, "no word within %u ms",
                         (unsigned)nigh_min(c->first_ms, c->total_ms));
@@ -226,8 +262,10 @@ void nigh_upstream_result(call_state *c, CURLcode code, nigh_call_result *r) {
         nigh_format(r->said, sizeof r->said, "%s", c->answer.said);
     } else if (c->head_bytes > NIGH_UPSTREAM_HEAD_MAX)
         say(r, NIGH_CALL_MALFORMED, "the head of the answer is longer than 64 KiB");
-    else if (c->head_done && c->http >= 400)
+    else if (c->head_done && c->http >= 400) {
+        open_error(c);
         r->end = nigh_dialect_error(c->http, nigh_buf_str(&c->error_body), c->key, r->text, r->said);
+    }
     else if (c->head_done && c->http >= 300) {
         r->end = NIGH_CALL_FAILED;
         nigh_format(r->text, sizeof r->text, "the target sends us elsewhere (HTTP %d): redirects are not followed",

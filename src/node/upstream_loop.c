@@ -218,11 +218,29 @@ static void reap(nigh_upstream *u) {
     }
 }
 
+uint64_t nigh_upstream_next_look(const call_state *c) {
+    uint64_t end = c->begin_ns + (uint64_t)c->total_ms * 1000000, quiet = c->heard_ns + (uint64_t)c->quiet_ms * 1000000;
+    return c->quiet_ms && quiet < end ? quiet : end;
+}
+
+/* Was it only looked at whether it still speaks, and it does? One that waits for a slow reader need not. */
+static bool speaks(call_state *c, uint64_t now) {
+    if (!c->answer.alive || c->answer.ended || !c->quiet_ms) return false;
+    if (c->paused) c->heard_ns = now;
+    uint64_t next = nigh_upstream_next_look(c);
+    c->silent = next <= now && next < c->begin_ns + (uint64_t)c->total_ms * 1000000;
+    if (next <= now) return false;
+    nigh_upstream_set_deadline(c, next);
+    return true;
+}
+
 static void expire(nigh_upstream *u) {
     uint64_t now = nigh_os_now_ns();
     while (u->heap_count && u->heap[0]->deadline_ns <= now) {
-        u->heap[0]->timed_out = true;
-        nigh_upstream_finish(u, u->heap[0], CURLE_OK);
+        call_state *c = u->heap[0];
+        if (speaks(c, now)) continue;
+        c->timed_out = true;
+        nigh_upstream_finish(u, c, CURLE_OK);
     }
 }
 

@@ -56,8 +56,12 @@ struct nigh_upstream_call_state {
     struct curl_slist headers[NIGH_UPSTREAM_HEADERS_MAX];
     size_t block_bytes;
     nigh_buf body;
-    uint32_t connect_ms, first_ms, total_ms;
+    uint32_t connect_ms, first_ms, total_ms, quiet_ms;
+    uint64_t heard_ns;                  /* the last bytes of a body */
     bool fresh;                         /* a connection of its own */
+    bool sealed;                        /* to a node that is known by its key */
+    nigh_peer_out peer;
+    nigh_sse peer_events;
     uint32_t destination;
 
     /* how it goes */
@@ -66,7 +70,7 @@ struct nigh_upstream_call_state {
     uint64_t deadline_ns;
     size_t heap_idx;                    /* where it stands among the deadlines, SIZE_MAX: nowhere */
     int fd;                             /* -1 none */
-    bool paused, sent, timed_out, read_begun, head_done;
+    bool paused, sent, timed_out, silent, read_begun, head_done;
     int http;
     bool is_stream;                     /* by its content-type */
     uint32_t head_bytes, tail_bytes, retry_ms;
@@ -131,6 +135,8 @@ bool nigh_upstream_is_mine(const nigh_upstream *u);     /* is it this thread tha
 void nigh_upstream_unprepare(nigh_upstream *u);
 /* Looks at the call's times again. */
 void nigh_upstream_set_deadline(call_state *c, uint64_t deadline_ns);
+/* When a call that said something is looked at again: at its end, or when it could have been silent for too long. */
+uint64_t nigh_upstream_next_look(const call_state *c);
 void nigh_upstream_start(nigh_upstream *u, call_state *c);
 /* Takes the call off libcurl, tells its end, frees it. code: what libcurl said. */
 void nigh_upstream_finish(nigh_upstream *u, call_state *c, CURLcode code);

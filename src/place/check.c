@@ -68,7 +68,7 @@ static bool area_wider(const nigh_policy *older, const nigh_target *o, const nig
 
 static bool same_provider(const nigh_target *o, const nigh_target *n) {
     return o->tier == n->tier && nigh_str_eq(o->provider, n->provider) && nigh_str_eq(o->url, n->url)
-           && nigh_str_eq(o->model, n->model);
+           && nigh_str_eq(o->model, n->model) && (!o->node_key.len || nigh_str_eq(o->node_key, n->node_key));
 }
 
 typedef struct { const nigh_policy *older, *newer; nigh_flow_fn *fn; void *ud; size_t count; } comparison;

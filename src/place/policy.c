@@ -348,7 +348,7 @@ static nigh_status read_groups(reader *r, const nigh_json *section) {
 /* ---- targets ---- */
 
 typedef struct {
-    nigh_str model, provider, api, url, key, zone;
+    nigh_str model, provider, api, url, key, node_key, zone;
     const nigh_json *tier, *region, *trains, *cost, *can, *needs;
     uint32_t retention, context_tokens;
 } target_draft;
@@ -371,6 +371,13 @@ static nigh_status read_needs(reader *r, const nigh_json *v, nigh_target *t) {
     return read_words(r, d.isa, isa_words, NIGH_COUNT(isa_words), &t->need_isa);
 }
 
+static bool is_hex_64(nigh_str text) {
+    bool ok = text.len == 64;
+    for (size_t i = 0; ok && i < 64; i++)
+        ok = (text.ptr[i] >= '0' && text.ptr[i] <= '9') || (text.ptr[i] >= 'a' && text.ptr[i] <= 'f');
+    return ok;
+}
+
 /* NAME or NAME@sha256:64 lower-case hex digits. */
 static nigh_status read_model(reader *r, const nigh_json *at, nigh_str text, nigh_target *t) {
     static const char mark[] = "@sha256:";
@@ -379,9 +386,7 @@ static nigh_status read_model(reader *r, const nigh_json *at, nigh_str text, nig
     if (cut == SIZE_MAX) return NIGH_OK;
     t->model = nigh_str_slice(text, 0, cut);
     t->hash = nigh_str_slice(text, cut + sizeof mark - 1, text.len);
-    bool ok = nigh_str_starts(nigh_str_slice(text, cut, text.len), nigh_str_of(mark)) && t->hash.len == 64;
-    for (size_t i = 0; ok && i < 64; i++)
-        ok = (t->hash.ptr[i] >= '0' && t->hash.ptr[i] <= '9') || (t->hash.ptr[i] >= 'a' && t->hash.ptr[i] <= 'f');
+    bool ok = nigh_str_starts(nigh_str_slice(text, cut, text.len), nigh_str_of(mark)) && is_hex_64(t->hash);
     return ok ? NIGH_OK : bad(r, at, "model: after @ stands sha256: and 64 lower-case hex digits");
 }
 
@@ -395,7 +400,16 @@ static nigh_status find_zone(reader *r, const nigh_json *at, nigh_str name, nigh
     return NIGH_OK;
 }
 
+/* The key of another node, which then proves it with its own: nothing else is needed, or possible. */
+static nigh_status check_node_key(reader *r, const nigh_json *v, const nigh_target *t) {
+    if (!t->node_key.len) return NIGH_OK;
+    if (t->tier != NIGH_TIER_EDGE) return bad(r, v, "node_key goes with an edge target: it is another node's key");
+    if (!is_hex_64(t->node_key)) return bad(r, v, "node_key must be 64 hex digits in lower case: a public key");
+    return t->key.len ? bad(r, v, "a target has a key or a node_key, not both") : NIGH_OK;
+}
+
 static nigh_status finish_target(reader *r, const nigh_json *v, const target_draft *d, nigh_target *t) {
+    NIGH_TRY(check_node_key(r, v, t));
     if (t->tier == NIGH_TIER_DEVICE) {
         t->retention_s = 0;         /* the device is the user's own */
         if (d->region || d->trains || nigh_json_get(v, NIGH_STR("retention")) || t->url.len)
@@ -423,6 +437,7 @@ static nigh_status read_target(reader *r, const nigh_json *v) {
         FIELD(target_draft, tier, F_NODE, true, 0),        FIELD(target_draft, model, F_TEXT, true, 0),
         FIELD(target_draft, provider, F_TEXT, false, 0),   FIELD(target_draft, api, F_TEXT, false, 0),
         FIELD(target_draft, url, F_TEXT, false, 0),        FIELD(target_draft, key, F_TEXT, false, 0),
+        FIELD(target_draft, node_key, F_TEXT, false, 0),
         FIELD(target_draft, zone, F_TEXT, false, 0),       FIELD(target_draft, region, F_NODE, false, 0),
         FIELD(target_draft, trains, F_NODE, false, 0),     FIELD(target_draft, cost, F_NODE, false, 0),
         FIELD(target_draft, can, F_NODE, false, 0),        FIELD(target_draft, needs, F_NODE, false, 0),
@@ -435,7 +450,8 @@ static nigh_status read_target(reader *r, const nigh_json *v) {
     NIGH_TRY(read_word(r, d.tier, tier_words, NIGH_COUNT(tier_words), &tier));
     nigh_target *t = &r->p->targets[r->p->target_count++];
     *t = (nigh_target){ .name = v->key, .tier = (nigh_tier)tier, .provider = d.provider, .api = d.api, .url = d.url,
-                        .key = d.key, .retention_s = d.retention, .context_tokens = d.context_tokens };
+                        .key = d.key, .node_key = d.node_key, .retention_s = d.retention,
+                        .context_tokens = d.context_tokens };
     NIGH_TRY(read_model(r, v, d.model, t));
     NIGH_TRY(find_zone(r, v, d.zone, t));
     NIGH_TRY(read_costs(r, d.cost, t));

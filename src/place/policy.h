@@ -65,6 +65,7 @@ typedef struct {
 typedef struct {
     nigh_str name, model, hash;     /* hash: 64 hex digits after @sha256:, or "" */
     nigh_str provider, api, url, key;   /* key: "env:NAME", never the key itself */
+    nigh_str node_key;              /* of an edge node: its public key, 64 hex digits; "" none */
     nigh_tier tier;
     uint32_t zone_idx;              /* UINT32_MAX: none */
     bool has_area;                  /* false: not stated */

@@ -29,7 +29,7 @@ const HOW = [ // pattern of a command, in words how it is run here, and the deed
   [/^tools\/train_stories\.sh/, 'its syntax only: it needs the corpora and an hour',
     () => sh(`sh -n ${root}/tools/train_stories.sh`)],
   [/^make\b/, 'at the root', (command) => sh(command.replace('make', `make -s -C ${root}`))],
-  [/nigh serve .*--new-key/, 'as it stands', (command) => sh(command)],
+  [/nigh serve .*--new-(key|peer)/, 'as it stands', (command) => sh(command)],
   [/nigh serve .*--host 0\.0\.0\.0/, 'with a key, on a free port',
     (command) => serve('bash', ['-c', withPort(command)], true)],
   [/nigh serve\b/, 'started, asked for /health, stopped', (command) => serve('bash', ['-c', withPort(command)])],

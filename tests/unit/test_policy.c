@@ -141,11 +141,19 @@ static void test_refusals(void) {
     check_refusals(cases, NIGH_COUNT(cases));
 }
 
+#define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define EDGE(rest) \
+    "\"targets\":{\"a\":{\"tier\":\"edge\",\"model\":\"m\",\"url\":\"https://x\"" rest "}},\"features\":{}}"
+
 static void test_new_refusals(void) {
     static const refusal cases[] = {
         { HEAD ZONES TARGETS FEATURE(",\"escalate\":{\"when\":[\"oom\"],\"target_rate\":0.2}"), "go with confidence" },
         { HEAD ZONES TARGETS FEATURE(",\"escalate\":{\"when\":[\"confidence\"],\"threshold\":0.5,\"eval\":\"x\"}"),
           "eval is not an evaluation" },
+        { HEAD EDGE(",\"node_key\":\"12\""), "64 hex digits" },
+        { HEAD EDGE(",\"key\":\"env:K\",\"node_key\":\"" HEX64 "\""), "not both" },
+        { HEAD "\"targets\":{\"a\":{\"tier\":\"cloud\",\"model\":\"m\",\"url\":\"https://x\","
+               "\"node_key\":\"" HEX64 "\"}},\"features\":{}}", "goes with an edge target" },
         { HEAD ZONES TARGETS FEATURE(",\"weights\":[]"), "weights: must be an object" },
         { HEAD ZONES TARGETS FEATURE(",\"weights\":{\"nobody\":1}"), "nobody: is not a target that the feature" },
         { HEAD ZONES TARGETS FEATURE(",\"weights\":{\"mid\":-1}"), "mid: a weight is a whole number" },
