@@ -19,11 +19,10 @@
 #include "base/os.h"
 
 /* STREAM_BLOCK: what the library sets aside for clients that know no chunks (HTTP/1.0); the others never use it. */
-enum { PING_AFTER_MS = 15000, OUT_MAX = 64 << 20, VALUES_MAX = 8192, STREAM_BLOCK = 1024 };
+enum { PING_AFTER_MS = 15000, REST_AFTER_MS = 1000, OUT_MAX = 64 << 20, VALUES_MAX = 8192, STREAM_BLOCK = 1024 };
 
 nigh_exchange *nigh_exchange_new(nigh_http *h) {
     nigh_exchange *x = nigh_alloc(sizeof *x, 1);
-    uint64_t random = 0;
     if (!x) return NULL;
     atomic_init(&x->refs, 1);
     x->http = h;
@@ -270,10 +269,16 @@ void nigh_exchange_end(nigh_exchange *x) {
     pthread_mutex_unlock(&x->lock);
 }
 
-/* A comment line now and then, so that neither client nor proxy takes a long prompt for a dead line. */
+/* A comment line now and then, so that neither client nor proxy takes a long prompt for a dead line. A stream that is
+ * silent for a moment gives its room back. */
 void nigh_exchange_ping(nigh_exchange *x, uint64_t now_ms) {
     pthread_mutex_lock(&x->lock);
-    bool due = x->streaming && !x->ended && x->out.len == x->out_begin && now_ms - x->pushed_ms >= PING_AFTER_MS;
+    bool silent = x->streaming && !x->ended && x->out.len == x->out_begin;
+    bool due = silent && now_ms - x->pushed_ms >= PING_AFTER_MS;
+    if (silent && x->out.cap && now_ms - x->pushed_ms >= REST_AFTER_MS) {      /* of many streams most are silent */
+        nigh_buf_release(&x->out);
+        x->out_begin = 0;
+    }
     pthread_mutex_unlock(&x->lock);
     if (due) nigh_exchange_push(x, NIGH_STR(": ping\n\n"));
 }
