@@ -312,12 +312,12 @@ int main(int argc, char **argv) {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     /* Of each stream the node has two ends. */
-    size_t most = (size_t)files.rlim_max > 512 ? ((size_t)files.rlim_max - 512) / 2 : 1;
+    size_t most = (size_t)files.rlim_max > 512 ? ((size_t)files.rlim_max - 512) / 2 - 4 * at_once - 64 : 1;
     if (streams > most) {
         printf("%zu files may be open here: %zu streams at most\n", (size_t)files.rlim_max, most);
         streams = most;
     }
-    snprintf(connections, sizeof connections, "%zu", streams + 64);
+    snprintf(connections, sizeof connections, "%zu", streams + 4 * at_once + 64);
     signal(SIGPIPE, SIG_IGN);
     took = calloc(SAMPLES_MAX, sizeof *took);
     if (!took || !mkdtemp(folder)) return 1;

@@ -30,6 +30,8 @@ size_t nigh_os_rss_peak_bytes(void);            /* largest resident size so far;
 size_t nigh_os_memory_available_bytes(void);    /* what may still be taken without swapping; 0 when unknown */
 const char *nigh_os_env(const char *name);      /* NULL when unset */
 NIGH_CHECK bool nigh_os_random(void *out, size_t bytes);
+/* 64 random bits for the name of a thing, not for a secret: the system is asked once for many. Not in the browser. */
+uint64_t nigh_os_random_name(void);
 
 /* From here on the system writes no core dump of this process, and no other process of the same user may read its
  * memory or trace it. False: not all of that can be had. */

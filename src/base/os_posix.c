@@ -152,6 +152,13 @@ bool nigh_os_random(void *out, size_t bytes) {
     return true;
 }
 
+uint64_t nigh_os_random_name(void) {
+    static _Thread_local uint64_t names[32];
+    static _Thread_local size_t left;
+    if (!left) left = nigh_os_random(names, sizeof names) ? NIGH_COUNT(names) : 0;
+    return left ? names[--left] : nigh_os_now_ns();
+}
+
 /* ---- files ---- */
 
 static nigh_status open_failed(nigh_err *err, const char *path) {

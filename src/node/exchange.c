@@ -31,7 +31,7 @@ nigh_exchange *nigh_exchange_new(nigh_http *h) {
     x->out = NIGH_BUF(OUT_MAX);
     x->values = NIGH_BUF(VALUES_MAX);
     pthread_mutex_init(&x->lock, NULL);
-    if (!nigh_os_random(&random, sizeof random)) random = nigh_os_now_ns();
+    uint64_t random = nigh_os_random_name();
     nigh_format(x->id, sizeof x->id, "req-%08x%08x", (unsigned)(random >> 32), (unsigned)random);
     return x;
 }

@@ -529,6 +529,14 @@ static int wait_ms(const nigh_http *h, bool *now) {
     return (int)(ms < most ? ms : most);
 }
 
+/* Once more when it wants that: after an answer it looks whether the next request is there already. */
+static void run_library(nigh_http *h) {
+    unsigned long long ms = 1;
+    atomic_store(&h->woken, false);
+    MHD_run(h->daemon);
+    if (MHD_get_timeout(h->daemon, &ms) == MHD_YES && ms == 0) MHD_run(h->daemon);
+}
+
 /* Requests in; what they want of other places out; what comes from there in, and out to the clients. The library is
  * left alone when only the guest has something. */
 static void *socket_thread(void *ud) {
@@ -538,21 +546,21 @@ static void *socket_thread(void *ud) {
     struct epoll_event ready[4];
     mine = h;
     while (!atomic_load(&h->ending)) {
-        bool web;
+        bool web, guest = false;
         int ms = wait_ms(h, &web), n = epoll_wait(h->epoll, ready, (int)NIGH_COUNT(ready), ms);
         web |= n <= 0;
-        for (int i = 0; i < n; i++) web |= ready[i].data.fd == info->epoll_fd;
+        for (int i = 0; i < n; i++) {
+            web |= ready[i].data.fd == info->epoll_fd;
+            guest |= ready[i].data.fd == g->fd;
+        }
         if (atomic_load(&h->draining) && !h->quiet) {
             MHD_socket fd = MHD_quiesce_daemon(h->daemon);
             if (fd != MHD_INVALID_SOCKET) close(fd);
             h->quiet = true;
         }
-        if (web) {
-            atomic_store(&h->woken, false);
-            MHD_run(h->daemon);
-        }
-        if (g->turn) g->turn(g->ud);
-        if (atomic_exchange(&h->woken, false)) MHD_run(h->daemon);
+        if (web) run_library(h);
+        if (g->turn) g->turn(g->ud, guest);
+        if (atomic_load(&h->woken)) run_library(h);
     }
     return NULL;
 }

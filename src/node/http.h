@@ -34,7 +34,8 @@ typedef struct {
 typedef struct {
     void *ud;
     int fd;                         /* readable when there is something to do */
-    void (*turn)(void *ud);         /* does what there is to do, without waiting; NULL: there is no guest */
+    /* Does what there is to do, without waiting; ready: fd is readable. NULL: there is no guest. */
+    void (*turn)(void *ud, bool ready);
     uint64_t (*due_ns)(void *ud);   /* when it wants a turn in any case (nigh_os_now_ns); UINT64_MAX: never */
 } nigh_http_guest;
 

@@ -74,7 +74,7 @@ nigh_status nigh_place_open(nigh_place **out, nigh_node *n, const nigh_node_opts
     return place_queue_open(p, o, err);
 }
 
-static void take_turn(void *upstream) { nigh_upstream_turn(upstream); }
+static void take_turn(void *upstream, bool ready) { nigh_upstream_turn(upstream, ready); }
 static uint64_t due_ns(void *upstream) { return nigh_upstream_due_ns(upstream); }
 
 nigh_http_guest nigh_place_guest(const nigh_place *p) {

@@ -61,6 +61,8 @@ static nigh_status put_name(writer *w, nigh_str text) {
 /* The id of a call: the same id, the same word of ours. */
 static nigh_status put_id(writer *w, nigh_str id) {
     if (!w->kinds) return nigh_json_add_string(w->out, id);
+    if (!w->pl->id_seed && !nigh_os_random(&w->pl->id_seed, sizeof w->pl->id_seed))
+        w->pl->id_seed = nigh_os_now_ns();
     uint64_t hash = nigh_str_hash(id, w->pl->id_seed);
     return nigh_buf_addf(w->out, "\"call_%08x%08x\"", (unsigned)(hash >> 32), (unsigned)hash);
 }
@@ -237,7 +239,6 @@ static nigh_status put_all(writer *w, nigh_tier tier) {
 nigh_status place_body(nigh_placed *pl, nigh_tier tier, bool redacts, nigh_buf *out, nigh_err *err) {
     writer w = { .pl = pl, .kinds = redacts ? nigh_find_kinds(pl->d.redact) : 0, .out = out,
         .text = NIGH_BUF(BODY_MAX), .err = err };
-    if (!pl->id_seed && !nigh_os_random(&pl->id_seed, sizeof pl->id_seed)) pl->id_seed = nigh_os_now_ns();
     if (redacts) pl->redacted = 0;
     *out = NIGH_BUF(BODY_MAX);
     if (err) *err = (nigh_err){ 0 };

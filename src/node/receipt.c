@@ -6,8 +6,7 @@
 #include "base/os.h"
 
 void nigh_receipt_init(nigh_receipt *r, const char *model, const char *model_sha256, const char *to) {
-    uint64_t random = 0;
-    if (!nigh_os_random(&random, sizeof random)) random = nigh_os_now_ns();
+    uint64_t random = nigh_os_random_name();
     *r = (nigh_receipt){ .place = "device", .model = model, .model_sha256 = model_sha256, .to = to };
     nigh_format(r->id, sizeof r->id, "rcpt-%08x%08x", (unsigned)(random >> 32), (unsigned)random);
 }

@@ -359,7 +359,7 @@ void nigh_upstream_stop(nigh_upstream *u, bool driven) {
     bool left = u->live;
     pthread_mutex_unlock(&u->lock);
     while (left) {                          /* nobody takes its turns: we do */
-        nigh_upstream_turn(u);
+        nigh_upstream_turn(u, true);
         pthread_mutex_lock(&u->lock);
         left = u->live;
         pthread_mutex_unlock(&u->lock);

@@ -111,7 +111,8 @@ void nigh_upstream_stop(nigh_upstream *u, bool driven);
 /* Stops, and frees; nobody takes turns any more. */
 void nigh_upstream_close(nigh_upstream *u);
 int nigh_upstream_fd(const nigh_upstream *u);
-void nigh_upstream_turn(nigh_upstream *u);              /* does what there is to do, without waiting */
+/* Does what there is to do, without waiting; ready: nigh_upstream_fd is. */
+void nigh_upstream_turn(nigh_upstream *u, bool ready);
 uint64_t nigh_upstream_due_ns(const nigh_upstream *u);  /* of nigh_os_now_ns; 0: now; UINT64_MAX: when it is readable */
 /* Any thread. Fails: EINVAL (url, key, or body; a field that the dialect cannot say is named), ERANGE, EBUSY
  * (calls_max), ENOSUP (libcurl is not installed; the sentence names the package), EIO (no thread), ENOMEM; then done

@@ -345,10 +345,13 @@ static _Thread_local const nigh_upstream *mine;
 
 bool nigh_upstream_is_mine(const nigh_upstream *u) { return mine == u; }
 
-/* Waits as long as it may when there is nothing to do. False: it is closing, and nothing is left. */
-static bool turn(nigh_upstream *u, bool may_wait) {
+typedef enum { DONT_LOOK, LOOK, WAIT } look;
+
+/* WAIT: as long as there is nothing to do. False: it is closing, and nothing is left. */
+static bool turn(nigh_upstream *u, look how) {
     struct epoll_event events[EVENTS_AT_ONCE];
     bool closing = false;
+    int n = 0;
     u->again = false;
     bool more = take_orders(u, &closing);
     if (closing) {
@@ -359,7 +362,8 @@ static bool turn(nigh_upstream *u, bool may_wait) {
     }
     run_timer(u);
     reap(u);
-    int n = epoll_wait(u->epoll, events, EVENTS_AT_ONCE, !may_wait || more || u->again ? 0 : wait_ms(u));
+    int ms = how == LOOK || more || u->again ? 0 : wait_ms(u);
+    if (how != DONT_LOOK) n = epoll_wait(u->epoll, events, EVENTS_AT_ONCE, ms);
     for (int i = 0; i < n; i++) on_ready(u, &events[i]);
     run_timer(u);
     reap(u);
@@ -369,14 +373,14 @@ static bool turn(nigh_upstream *u, bool may_wait) {
 
 void *nigh_upstream_run(void *ud) {
     mine = ud;
-    while (turn(ud, true)) { }
+    while (turn(ud, WAIT)) { }
     return NULL;
 }
 
-void nigh_upstream_turn(nigh_upstream *u) {
+void nigh_upstream_turn(nigh_upstream *u, bool ready) {
     if (!atomic_load(&u->runs)) return;
     mine = u;
-    (void)turn(u, false);
+    (void)turn(u, ready ? LOOK : DONT_LOOK);
 }
 
 int nigh_upstream_fd(const nigh_upstream *u) { return u->epoll; }
