@@ -144,11 +144,11 @@ run:            ## install what is missing, build, start the node at http://127.
 test:           ## install what is missing, build, run every test; ends with "N passed, N failed, N skipped"
 	@tools/install.sh test || echo 'some packages are missing: the tests that need them are skipped'
 	@$(MAKE) -s --no-print-directory -j$$(nproc) all $(TIDY) $(UNIT) wasm arm golden-models
-	@tools/run_tests.sh $(TIDY) $(UNIT) $(SCRIPTS)
+	@JOBS=$$(nproc) tools/run_tests.sh $(TIDY) $(UNIT) $(SCRIPTS)
 
 # For example: SAN=address,undefined or SAN=thread, TESTS="pool json", NIGH_SHORT=1
 test-native: all $(CHOSEN) golden-models    ## the C tests only, also under sanitizers
-	@tools/run_tests.sh $(CHOSEN)
+	@JOBS=$$(nproc) tools/run_tests.sh $(CHOSEN)
 
 $B/bench/%: bench/%.c $(LIB)
 	@mkdir -p $(@D)
@@ -213,6 +213,7 @@ help:           ## this list
 
 # ---- 64-bit ARM: the core rooms and their tests, static, run by an emulator (tests/arm) ----
 ARM_CC   ?= aarch64-linux-gnu-gcc
+NIGH_ARM ?= all
 ARM_TESTS := unit/test_kernel unit/test_quant prop/test_bits golden/test_logits
 arm:            ## the core and its tests for 64-bit ARM, build-arm, if a cross compiler is there
 	@if echo 'int main(void) { return 0; }' | $(ARM_CC) -static -x c - -o /dev/null 2> /dev/null; \
@@ -221,7 +222,7 @@ arm:            ## the core and its tests for 64-bit ARM, build-arm, if a cross 
 	 else echo 'no $(ARM_CC) with a C library: nothing is built for ARM (tools/install.sh test)'; fi
 
 test-arm: arm $B/tests/prop/test_bits golden-models     ## the arithmetic on emulated 64-bit ARM, same bits as here
-	@NIGH_ARM=all tools/run_tests.sh tests/arm/test_arm.sh
+	@NIGH_ARM=$(NIGH_ARM) tools/run_tests.sh tests/arm/test_arm.sh
 
 # ---- the browser: the core rooms without a C library, once for each kind of machine ----
 WASM_CC  ?= clang-19

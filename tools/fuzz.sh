@@ -10,27 +10,38 @@ build=${1:?usage: tools/fuzz.sh BUILD_DIR TARGET...}
 shift
 seconds=${FUZZ_SECONDS:-60} passed=0 failed=0
 mkdir -p "$build/findings"
-for target in "$@"; do
-    program=$build/tests/fuzz/fuzz_$target
-    corpus=$build/corpus/$target
+one() { # one TARGET: a line of what came of it; fails when something was found
+    local target=$1 program=$build/tests/fuzz/fuzz_$1 corpus=$build/corpus/$1 log=$build/fuzz_$1.log runs edges
     mkdir -p "$corpus"
-    [ ! -x "$build/tests/fuzz/seeds_$target" ] || "$build/tests/fuzz/seeds_$target" "$corpus" || exit 1
-    args=("$corpus")
+    if [ -x "$build/tests/fuzz/seeds_$target" ] && ! "$build/tests/fuzz/seeds_$target" "$corpus"; then
+        echo "FAILED fuzz_$target: its seeds cannot be written"
+        return 1
+    fi
+    local args=("$corpus")
     [ ! -d "tests/fuzz/corpus/$target" ] || args+=("tests/fuzz/corpus/$target")
     [ ! -r "tests/fuzz/fuzz_$target.dict" ] || args+=("-dict=tests/fuzz/fuzz_$target.dict")
-    log=$build/fuzz_$target.log
     args+=("-max_total_time=$seconds" "-max_len=${FUZZ_BYTES:-65536}" -timeout=10)
     args+=(-malloc_limit_mb=256 -rss_limit_mb=1024)
     if "$program" "${args[@]}" -print_final_stats=1 "-artifact_prefix=$build/findings/$target-" > "$log" 2>&1; then
-        passed=$((passed + 1))
         runs=$(sed -nE 's/^stat::number_of_executed_units: *//p' "$log")
         edges=$(grep -oE 'cov: [0-9]+' "$log" | tail -n 1)
         echo "fuzz_$target: $runs runs in $seconds s, $edges, no finding"
-    else
-        failed=$((failed + 1))
-        tail -n 40 "$log"
-        echo "FAILED fuzz_$target: see $log and $build/findings"
+        return
     fi
+    tail -n 40 "$log"
+    echo "FAILED fuzz_$target: see $log and $build/findings"
+    return 1
+}
+
+# As many at a time as there are processors; each keeps one busy.
+running=0
+trap 'trap "" TERM; kill 0; exit 130' INT TERM       # jobs in the background do not see Ctrl-C by themselves
+reap() { if wait -n; then passed=$((passed + 1)); else failed=$((failed + 1)); fi; running=$((running - 1)); }
+for target in "$@"; do
+    [ "$running" -lt "$(nproc)" ] || reap
+    one "$target" &
+    running=$((running + 1))
 done
+while [ "$running" -gt 0 ]; do reap; done
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
-# Runs test programs one after the other and ends with one counted line over all of them:
+# Runs test programs and ends with one counted line over all of them:
 #     N passed, N failed, N skipped
 # usage: tools/run_tests.sh PROGRAM...      A program counts by its own last line; one that dies counts as failed.
-# NAME.mjs runs under node, NAME.sh under bash; where there is no node, that counts as one skipped case.
+#   JOBS           so many programs at a time (1). Scripts, which start nodes and browsers and measure time, run one after
+#                  the other behind them.
+# NAME.mjs runs under node, NAME.sh under bash; where there is no node, that counts as one skipped case. What tests leave
+# in the folder of temporary files is removed at the end.
 set -u
-passed=0 failed=0 skipped=0
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+trap 'trap "" TERM; kill 0; exit 130' INT TERM       # jobs in the background do not see Ctrl-C by themselves
+mkdir "$folder/counts" "$folder/tmp"
+export TMPDIR=$folder/tmp
 run() {
     case $1 in
         *.mjs)
@@ -16,23 +23,39 @@ run() {
     esac
 }
 number() { printf '%s' "$1" | sed -nE "s/.*(^|[^0-9])([0-9]+) $2.*/\2/p"; }
-for program in "$@"; do
-    name=$(basename "$program")
+one() { # one PROGRAM: shows what came of it, all at once, and notes its counts
+    local name start out code ms line p f s
+    name=$(basename "$1")
     start=$(date +%s%N)
-    out=$(run "$program" 2>&1)
+    out=$(run "$1" 2>&1)
     code=$?
     ms=$((($(date +%s%N) - start) / 1000000))
     line=$(printf '%s\n' "$out" | grep -aE '[0-9]+ passed, [0-9]+ failed' | tail -n 1)
     p=$(number "$line" passed) f=$(number "$line" failed) s=$(number "$line" skipped)
     if [ -z "$line" ] || { [ "$code" != 0 ] && [ "${f:-0}" = 0 ]; }; then f=$((${f:-0} + 1)); fi
-    passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0})) skipped=$((skipped + ${s:-0}))
+    echo "${p:-0} ${f:-0} ${s:-0}" > "$folder/counts/${1//\//_}"
     if [ "${f:-0}" != 0 ]; then
-        printf '%s\n' "$out" | tail -n 60
-        echo "FAILED $name (exit $code); repeat with: $program"
+        out=$(printf '%s\n' "$out" | tail -n 60)
+        printf '%s\nFAILED %s (exit %s); repeat with: %s\n' "$out" "$name" "$code" "$1"
     else
-        printf '%s\n' "$out" | grep -a '^  skipped' | head -n 10
-        printf '%-28s %5s passed %5s skipped %7d ms\n' "$name" "${p:-0}" "${s:-0}" "$ms"
+        out=$(printf '%s\n' "$out" | grep -a '^  skipped' | head -n 10)
+        printf '%s%-28s %5s passed %5s skipped %7d ms\n' "${out:+$out
+}" "$name" "${p:-0}" "${s:-0}" "$ms"
     fi
+}
+scripts=() running=0
+for program in "$@"; do
+    case $program in *.mjs | *.sh) scripts+=("$program"); continue;; esac
+    if [ "$running" -ge "${JOBS:-1}" ]; then wait -n; running=$((running - 1)); fi
+    one "$program" &
+    running=$((running + 1))
+done
+wait
+for program in "${scripts[@]}"; do one "$program"; done
+passed=0 failed=0 skipped=0
+for program in "$@"; do
+    read -r p f s < "$folder/counts/${program//\//_}" || { p=0 f=1 s=0; }
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -2,7 +2,8 @@
 # test_arm.sh - the core on 64-bit ARM, in an emulator: plain C, NEON and SDOT give the same bits as each other, and
 # the logits the same bytes as on this processor. Two processors: one of 2012 without SDOT, and all that the emulator
 # knows.
-#   NIGH_ARM=all   models against their golden numbers, too (`make test-arm`)
+#   NIGH_ARM=all      models against their golden numbers, too (`make test-arm`)
+#   NIGH_ARM=models   only those: what comes behind `make test` in .ci/run
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 built=${NIGH_ARM_BUILD:-build-arm}/tests native=${NIGH_NATIVE_BUILD:-build}/tests/prop/test_bits
@@ -33,6 +34,10 @@ on() { # on PROCESSOR: everything that is run on it
     done
     NIGH_DIGESTS=$tmp/$1.digests run "$1-test_bits" qemu-aarch64 -cpu "$1" "$built/prop/test_bits"
 }
+models() { # models CASE...: of test_logits, on a processor with everything
+    local case
+    for case in "$@"; do run "max-$case" qemu-aarch64 -cpu max "$built/golden/test_logits" "$case"; done
+}
 judge() { # judge FILE: a program has passed when its last line counts no failure and something that passed
     local line
     line=$(tail -n 1 "$1")
@@ -49,14 +54,20 @@ same() { # same FILE FILE WHAT
     diff "$1" "$2" | head -n 20
 }
 
-on max & first=$!
-on cortex-a53 & second=$!
-NIGH_DIGESTS=$tmp/native.digests "$native" test_same_bits > "$tmp/native" 2>&1 || { cat "$tmp/native"; failed=1; }
-wait "$first" "$second"
-if [ "${NIGH_ARM:-}" = all ]; then
-    run max-test_logits qemu-aarch64 -cpu max "$built/golden/test_logits"
+what=${NIGH_ARM:-arithmetic}
+if [ "$what" != models ]; then
+    on max & first=$!
+    on cortex-a53 & second=$!
+    NIGH_DIGESTS=$tmp/native.digests "$native" test_same_bits > "$tmp/native" 2>&1 || { cat "$tmp/native"; failed=1; }
+    wait "$first" "$second"
+fi
+if [ "$what" != arithmetic ]; then
+    models test_f32_cache test_f16_cache & first=$!
+    models test_q8_0_cache test_i16_cache & second=$!
+    wait "$first" "$second"
 fi
 for out in "$tmp"/*.out; do judge "$out"; done
+[ "$what" != models ] || finish
 if [ -s "$tmp/native.digests" ]; then
     same "$tmp/native.digests" "$tmp/max.digests" 'logits with SDOT and here'
     same "$tmp/native.digests" "$tmp/cortex-a53.digests" 'logits without SDOT and here'
