@@ -1,6 +1,7 @@
 /* sched.c - the engine thread of one model: jobs in, jobs out.
  *
  *     submit --> inbox --> waiting (a list, first come) --> slots (a session each) --> done
+ *                             '---- whose client does not read, while others wait ----'
  *
  *     one turn:  drop whose client left -> fill free slots -> gather -> evaluate -> pick tokens -> hand them out
  *                (all but the first in sched_turn.c)
@@ -18,7 +19,7 @@
 
 enum { CONTEXT_DEFAULT = 4096, SLOW_READER_MS = 30000 };
 
-static uint64_t now_ms(void) { return nigh_os_now_ns() / 1000000; }
+uint64_t nigh_sched_now_ms(void) { return nigh_os_now_ns() / 1000000; }
 
 /* ---- jobs in ---- */
 
@@ -122,6 +123,14 @@ void nigh_sched_poke(void *sched) {
     pthread_mutex_unlock(&s->lock);
 }
 
+void nigh_sched_join_queue(nigh_sched *s, uint64_t tenant, size_t count) {
+    pthread_mutex_lock(&s->lock);
+    s->queued += count;
+    s->tenant_queued[tenant % TENANTS] += count;
+    pthread_mutex_unlock(&s->lock);
+    atomic_fetch_add(&s->o.metrics->queued, (int64_t)count);
+}
+
 void nigh_sched_leave_queue(nigh_sched *s, uint64_t tenant, size_t count) {
     pthread_mutex_lock(&s->lock);
     s->queued -= count;
@@ -160,32 +169,25 @@ void nigh_sched_end_job(nigh_sched *s, job *j, nigh_status status, const nigh_er
     free_job(j);
 }
 
-/* Ends jobs whose client left, and those that were not read for too long. Returns true when it ended one: then
- * look again. */
+/* Ends the job if its client left, or has not read for too long. */
+static bool drop(nigh_sched *s, job *j) {
+    nigh_client c = j->calls.client(j->ud);
+    nigh_err err;
+    if (c != NIGH_CLIENT_FULL) j->full_since_ms = 0;
+    else if (!j->full_since_ms) j->full_since_ms = nigh_sched_now_ms();
+    bool slow = j->full_since_ms && nigh_sched_now_ms() - j->full_since_ms > SLOW_READER_MS;
+    if (c != NIGH_CLIENT_GONE && !slow) return false;
+    atomic_fetch_add(slow ? &s->o.metrics->slow_readers : &s->o.metrics->cancelled, 1);
+    const char *why = slow ? "the client does not read" : "the client left";
+    nigh_sched_end_job(s, j, nigh_fail(&err, NIGH_ECANCEL, 0, why), &err);
+    return true;
+}
+
+/* Returns true when it ended a job: then look again. */
 static bool drop_one(nigh_sched *s) {
-    sequence *candidates[PARALLEL_MAX + 1];
-    size_t n = 0;
-    for (slot *sl = s->slots; sl < s->slots + s->o.parallel; sl++) if (sl->seq) candidates[n++] = sl->seq;
-    for (size_t i = 0; i < n; i++) {
-        job *j = candidates[i]->owner;
-        nigh_client c = j->calls.client(j->ud);
-        if (c != NIGH_CLIENT_FULL) j->full_since_ms = 0;
-        else if (!j->full_since_ms) j->full_since_ms = now_ms();
-        bool slow = j->full_since_ms && now_ms() - j->full_since_ms > SLOW_READER_MS;
-        if (c != NIGH_CLIENT_GONE && !slow) continue;
-        nigh_err err;
-        atomic_fetch_add(slow ? &s->o.metrics->slow_readers : &s->o.metrics->cancelled, 1);
-        const char *why = slow ? "the client does not read" : "the client left";
-        nigh_sched_end_job(s, j, nigh_fail(&err, NIGH_ECANCEL, 0, why), &err);
-        return true;
-    }
-    for (sequence *q = s->waiting; q; q = q->next) {
-        nigh_err err;
-        if (q->owner->calls.client(q->owner->ud) != NIGH_CLIENT_GONE) continue;
-        atomic_fetch_add(&s->o.metrics->cancelled, 1);
-        nigh_sched_end_job(s, q->owner, nigh_fail(&err, NIGH_ECANCEL, 0, "the client left"), &err);
-        return true;
-    }
+    for (slot *sl = s->slots; sl < s->slots + s->o.parallel; sl++)
+        if (sl->seq && drop(s, sl->seq->owner)) return true;
+    for (sequence *q = s->waiting; q; q = q->next) if (drop(s, q->owner)) return true;
     return false;
 }
 
@@ -230,7 +232,7 @@ static bool take_inbox(nigh_sched *s, bool may_sleep) {
     pthread_mutex_lock(&s->lock);
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += 1;                  /* the clock of slow readers */
-    bool any = false;
+    bool any = s->waiting != NULL;
     for (slot *sl = s->slots; sl < s->slots + s->o.parallel; sl++) any |= sl->seq != NULL;
     while (may_sleep && !s->inbox && !s->poked && !s->stopping) {
         if (!any) pthread_cond_wait(&s->wake, &s->lock);
@@ -360,4 +362,3 @@ size_t nigh_sched_session_bytes(const nigh_sched *s) {
 }
 uint32_t nigh_sched_context(const nigh_sched *s) { return s->o.context_tokens; }
 uint32_t nigh_sched_batch(const nigh_sched *s) { return nigh_runner_limit(s->runner); }
-uint32_t nigh_sched_queue_max(const nigh_sched *s) { return s->o.queue_max; }

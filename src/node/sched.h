@@ -67,7 +67,6 @@ void nigh_sched_close(nigh_sched *s);
 size_t nigh_sched_session_bytes(const nigh_sched *s);
 uint32_t nigh_sched_context(const nigh_sched *s);
 uint32_t nigh_sched_batch(const nigh_sched *s);     /* longest text that can be embedded */
-uint32_t nigh_sched_queue_max(const nigh_sched *s);
 
 /* From any thread. Fails: EBUSY (the queue is full), ENOMEM, ECANCEL (closing). Then `done` is not called. */
 NIGH_CHECK nigh_status nigh_sched_generate(nigh_sched *s, nigh_sequence_spec *specs, size_t count,

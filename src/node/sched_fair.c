@@ -29,9 +29,11 @@ void nigh_sched_went(nigh_sched *s, uint64_t tenant) { s->turns[row_of(tenant)].
 void nigh_sched_got(nigh_sched *s, uint64_t tenant, uint32_t tokens) { s->turns[row_of(tenant)].got += tokens; }
 
 sequence **nigh_sched_next(nigh_sched *s) {
-    sequence **best = &s->waiting;
-    for (sequence **at = &s->waiting; *at; at = &(*at)->next)
-        if (s->turns[row_of((*at)->who.tenant)].got < s->turns[row_of((*best)->who.tenant)].got) best = at;
+    sequence **best = s->waiting_end;
+    for (sequence **at = &s->waiting; *at; at = &(*at)->next) {
+        if ((*at)->owner->full_since_ms) continue;
+        if (!*best || s->turns[row_of((*at)->who.tenant)].got < s->turns[row_of((*best)->who.tenant)].got) best = at;
+    }
     if (*best) s->fair_time = s->turns[row_of((*best)->who.tenant)].got;
     return best;
 }

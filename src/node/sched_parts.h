@@ -17,11 +17,12 @@ struct sequence {
     job *owner;
     size_t index;
     nigh_sched_owner who;
-    nigh_ids ids;
+    nigh_ids ids;                   /* the prompt; of one that stepped aside, and what was written behind it */
     nigh_generate_opts opts;
-    nigh_generation *generation;
+    nigh_generation *generation;    /* NULL until it gets its first place */
     uint64_t serial;                /* in the order in which they got a place */
-    uint32_t read;                  /* tokens of the prompt already in the session */
+    uint32_t read;                  /* tokens of ids already in the session */
+    bool begun;                     /* its owner knows */
     slot *leader;                   /* reads the same beginning; this one waits and copies it. NULL: nobody */
     uint64_t leader_serial;         /* of the sequence that was in that slot */
     uint32_t shared;                /* tokens of that beginning */
@@ -75,7 +76,9 @@ struct nigh_sched {
 };
 
 /* sched.c */
+void nigh_sched_join_queue(nigh_sched *s, uint64_t tenant, size_t count);
 void nigh_sched_leave_queue(nigh_sched *s, uint64_t tenant, size_t count);
+uint64_t nigh_sched_now_ms(void);
 void nigh_sched_clear_slot(nigh_sched *s, slot *sl);
 /* Takes every sequence of a job out of slots and waiting list, tells its owner why, and frees it. */
 void nigh_sched_end_job(nigh_sched *s, job *j, nigh_status status, const nigh_err *err);
@@ -85,7 +88,8 @@ bool nigh_sched_may_wait(const nigh_sched *s, const job *j);   /* under the lock
 void nigh_sched_came(nigh_sched *s, uint64_t tenant);
 void nigh_sched_went(nigh_sched *s, uint64_t tenant);
 void nigh_sched_got(nigh_sched *s, uint64_t tenant, uint32_t tokens);
-/* Where the one whose turn it is hangs in its list; the list's end when it is empty. */
+/* Where the one whose turn it is hangs in its list; the list's end when there is none. Of sequences only those whose
+ * client reads. */
 sequence **nigh_sched_next(nigh_sched *s);
 job **nigh_sched_next_embed(nigh_sched *s);
 

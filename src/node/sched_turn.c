@@ -13,10 +13,14 @@
  * waits until it has. A leader got its place earlier than those who wait for it, so nobody waits in a circle; and
  * nobody waits for a leader that has left, or whose client has stopped reading. What another owner's sequence left in a
  * session is never met: the session is wiped first, and so is that of the small model that guesses.
- */
+ *
+ * A client that does not read stops its own text, not that of others: after ASIDE_MS its sequence gives its place to
+ * one that waits. It keeps its words and its draws, and waits with them in the queue; when its client reads again and a
+ * place is free, they are read as a prompt is, and since a token's logits are the same bits however it was read, the
+ * text goes on as if nothing had been. */
 #include "node/sched_parts.h"
 
-enum { SHARED_TURN_MS = 100, PIECE_MIN = 16, PIECE_FIRST = 64, SHARED_MIN = 8 };
+enum { ASIDE_MS = 1000, SHARED_TURN_MS = 100, PIECE_MIN = 16, PIECE_FIRST = 64, SHARED_MIN = 8 };
 
 /* ---- filling slots ---- */
 
@@ -53,6 +57,8 @@ static bool is_reading(const sequence *q) { return q->read < q->ids.len; }
 static bool may_go(const slot *sl) { return sl->seq && !sl->seq->owner->full_since_ms; }
 
 static void begin(nigh_sched *s, sequence *q) {
+    if (q->begun) return;
+    q->begun = true;
     atomic_fetch_add(&s->o.metrics->cached_tokens, q->read);
     q->owner->calls.begin(q->owner->ud, q->index, q->read);
 }
@@ -117,9 +123,11 @@ static nigh_status make_parts(nigh_sched *s, slot *sl, nigh_err *err) {
 }
 
 static nigh_status start_in(nigh_sched *s, slot *sl, sequence *q, nigh_err *err) {
+    bool first = !q->generation;
     NIGH_TRY(make_parts(s, sl, err));
-    NIGH_TRY(nigh_generation_new(&q->generation, nigh_model_tokenizer(s->o.model), q->opts, q->ids.ptr, q->ids.len,
-        err));
+    if (first)
+        NIGH_TRY(nigh_generation_new(&q->generation, nigh_model_tokenizer(s->o.model), q->opts, q->ids.ptr,
+            q->ids.len, err));
     q->serial = ++s->serial;
     if (sl->share != q->who.share) {
         nigh_session_wipe(sl->session);
@@ -127,16 +135,54 @@ static nigh_status start_in(nigh_sched *s, slot *sl, sequence *q, nigh_err *err)
     }
     sl->share = q->who.share;
     q->read = nigh_session_reuse(sl->session, q->ids.ptr, (uint32_t)q->ids.len);
+    if (!first) return NIGH_OK;
     atomic_fetch_add(&s->o.metrics->prompt_tokens, q->ids.len);
     nigh_sched_got(s, q->who.tenant, (uint32_t)q->ids.len);
     return NIGH_OK;
 }
 
+/* Takes what was written to the ids, so that it can be read again. False: no room for it. */
+static bool keep_text(slot *sl) {
+    sequence *q = sl->seq;
+    uint32_t count = nigh_session_count(sl->session);
+    if (is_reading(q)) return true;
+    if (count >= nigh_session_limit(sl->session)) return false;     /* it ends when its client reads again */
+    const int32_t *written = nigh_session_tokens(sl->session);
+    size_t before = q->ids.len;
+    q->ids.limit = (size_t)count + 1;
+    bool kept = true;
+    for (size_t i = before; i < count && kept; i++) kept = nigh_ids_add(&q->ids, written[i]) == NIGH_OK;
+    kept = kept && nigh_ids_add(&q->ids, sl->writing.tokens[0]) == NIGH_OK;     /* picked, not evaluated yet */
+    if (!kept) q->ids.len = before;
+    return kept;
+}
+
+/* Sends the one whose client has not read for longest back into the queue. NULL: there is none. */
+static slot *make_room(nigh_sched *s) {
+    slot *found = NULL;
+    uint64_t now = nigh_sched_now_ms();
+    for (slot *sl = s->slots; sl < s->slots + s->o.parallel; sl++) {
+        uint64_t since = sl->seq ? sl->seq->owner->full_since_ms : 0;
+        if (since && now - since >= ASIDE_MS && (!found || since < found->seq->owner->full_since_ms)) found = sl;
+    }
+    if (!found || !keep_text(found)) return NULL;
+    sequence *q = found->seq;
+    q->leader = NULL;
+    q->next = NULL;
+    *s->waiting_end = q;
+    s->waiting_end = &q->next;
+    nigh_sched_clear_slot(s, found);
+    nigh_sched_came(s, q->who.tenant);
+    nigh_sched_join_queue(s, q->who.tenant, 1);
+    return found;
+}
+
 void nigh_sched_fill_slots(nigh_sched *s) {
-    while (s->waiting) {
-        sequence **at = nigh_sched_next(s), *q = *at;
+    for (sequence **at; *(at = nigh_sched_next(s));) {
+        sequence *q = *at;
         slot *sl = best_slot(s, q);
         nigh_err err = { 0 };
+        if (!sl) sl = make_room(s);
         if (!sl) return;
         if (s->waiting_end == &q->next) s->waiting_end = at;
         *at = q->next;

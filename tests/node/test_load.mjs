@@ -24,6 +24,15 @@ const quiet = async (node, ms) => {
     await sleep(10);
   }
 };
+// Waits until no token is made any more: all that have a place wait for their clients.
+const stalled = async (node) => {
+  for (let made = -1, same = 0, end = Date.now() + 60000; same < 3; await sleep(100)) {
+    const now = await node.metric('nigh_generated_tokens_total');
+    check(Date.now() < end, 'those who do not read are written to without end');
+    same = now === made ? same + 1 : 0;
+    made = now;
+  }
+};
 const files = (node) =>
   spawnSync('ls', [`/proc/${node.child.pid}/fd`], { encoding: 'utf8' }).stdout.split('\n').length;
 const resident = (node) =>
@@ -142,14 +151,15 @@ test('R18 a full queue is 429 with a time to come back, and those who were let i
 up('R15 a client that does not read stops its own text, not that of others', async () => {
   const slow = [];
   for (let i = 0; i < 2; i++) {
-    // logprobs make events large, so that socket buffers and our 64 KiB fill
+    // Six answers one behind the other, with logprobs, fill the socket's buffers (some 6 MB) and our 64 KiB.
     const s = net.connect({ port: n.port, host: '127.0.0.1' });
     s.on('error', () => {});
     s.pause();
-    s.write(bytes(n, { ...long, n: 8, logprobs: 20 }));
+    s.write(bytes(n, { ...long, n: 8, logprobs: 20 }).repeat(6));
     slow.push(s);
   }
-  await sleep(300);
+  await stalled(n);
+  equal(await n.metric('nigh_running_sequences'), 4, 'places that wait for a client');
   const before = resident(n),
     passed = watch(n);
   equal((await n.post('/v1/completions', { prompt: 'The cat', max_tokens: 20 })).status, 200);

@@ -37,6 +37,7 @@ typedef struct {
     const nigh_metrics *metrics;
     uint64_t first_batch, last_batch, gap_max;
     atomic_bool paused;                 /* from its first token until the test goes on */
+    size_t stops_after;                 /* steps; then it is paused, too; 0: it reads all */
 } client;
 
 static client clients[JOBS];
@@ -72,7 +73,7 @@ static void on_step(void *ud, size_t seq, const nigh_step *step) {
     client *c = ud;
     CHECK(c->sequences[seq].begun && c->sequences[seq].finish == NIGH_FINISH_NONE);
     keep_step(&c->sequences[seq], step);
-    atomic_fetch_add(&c->steps, 1);
+    if (atomic_fetch_add(&c->steps, 1) + 1 == c->stops_after) atomic_store(&c->paused, true);
     if (!c->metrics) return;
     uint64_t now = atomic_load(&c->metrics->batches);
     if (c->first_batch == 0) {
@@ -294,6 +295,52 @@ static void test_prompt_once(void) {
     nigh_model_close(m);
 }
 
+/* ---- a client that does not read stops its own text, not that of others ---- */
+
+static bool stops(const client *c) { return c < clients + 3; }
+
+static void run_stopped(const nigh_model *m, const nigh_model *small, nigh_pool *pool, uint32_t parallel,
+                        uint64_t seed) {
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static nigh_metrics metrics;
+    nigh_sched *s = NULL;
+    nigh_err err = { 0 };
+    uint64_t from = seed;
+    memset(&metrics, 0, sizeof metrics);
+    make_clients(nigh_model_about(m)->vocab, &seed);
+    nigh_sched_opts o = { .model = m, .pool = pool, .pool_lock = &lock, .metrics = &metrics, .context_tokens = 200,
+                          .parallel = parallel, .queue_max = JOBS * SEQUENCES, .batch_tokens = 64,
+                          .now_ns = flat_clock, .draft_model = small };
+    for (client *c = clients; c < clients + JOBS; c++)
+        if (stops(c)) c->stops_after = 1 + (size_t)(test_rand(&seed) % 9), c->leaves_after = 0;
+    CHECK_MSG(nigh_sched_open(&s, &o, &err) == NIGH_OK, "%s", err.text);
+    for (client *c = clients; s && c < clients + JOBS; c++) submit(s, c);
+    for (client *c = clients; s && c < clients + JOBS; c++) if (!stops(c)) wait_for(c);
+    size_t stopped = 0;
+    for (client *c = clients; c < clients + JOBS; c++) stopped += atomic_load(&c->paused) && !atomic_load(&c->done);
+    CHECK_MSG(stopped > 0, "only %zu stopped, seed %llu", stopped, (unsigned long long)from);
+    for (client *c = clients; c < clients + JOBS; c++) { c->stops_after = 0; atomic_store(&c->paused, false); }
+    nigh_sched_poke(s);
+    for (client *c = clients; s && c < clients + JOBS; c++) wait_for(c);
+    CHECK(atomic_load(&metrics.running) == 0 && atomic_load(&metrics.queued) == 0);
+    nigh_sched_close(s);
+    compare(m, 200, from, "stopped");
+}
+
+static void test_stopped(void) {
+    nigh_pool *pool = nigh_pool_new(2);
+    nigh_model *m = model_file_open("stories260K-q8_0.gguf", pool, nigh_cpu_detect()),
+               *small = model_file_open("stories260K-q4_0.gguf", pool, nigh_cpu_detect());
+    for (uint32_t parallel = 1; m && small && parallel <= (test_short() ? 1 : 4); parallel += 3)
+        for (int guess = 0; guess < 2; guess++)
+            run_stopped(m, guess ? small : NULL, pool, parallel, test_seed() * 1000 + 500 + parallel);
+    bool seen = m && small;
+    nigh_model_close(small);
+    nigh_model_close(m);
+    nigh_pool_free(pool);
+    if (!seen) TEST_SKIP("the reference models are not here");
+}
+
 /* By this clock a token of a prompt takes so long that pieces are as short as they can be. */
 static uint64_t slow_clock(void) {
     static atomic_ullong now;
@@ -414,4 +461,5 @@ static void test_turns(void) {
     nigh_model_close(m);
 }
 
-TEST_MAIN(T(test_company), T(test_prompt_once), T(test_long_prompt), T(test_prefixes_of_others), T(test_turns))
+TEST_MAIN(T(test_company), T(test_prompt_once), T(test_long_prompt), T(test_prefixes_of_others), T(test_turns),
+          T(test_stopped))
