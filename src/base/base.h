@@ -28,6 +28,9 @@ nigh_status nigh_fail(nigh_err *err, nigh_status code, uint64_t at, const char *
 /* The same with a formatted sentence; see nigh_format for what the format may hold. */
 nigh_status nigh_failf(nigh_err *err, nigh_status code, uint64_t at, const char *fmt, ...) NIGH_PRINTF(4, 5);
 
+/* Puts the file that the failure is about in front of its sentence. err may be NULL; returns code. */
+nigh_status nigh_fail_in(nigh_err *err, nigh_status code, const char *path);
+
 /* ---- formatting (format.c): a small snprintf that also exists without a C library ----
  * %s %.*s %c %d %u %x with l, ll, z; %% ; width and '0' padding for numbers; %f and %.Nf (N <= 9).
  * Always terminates; returns the length it wanted, like snprintf. */

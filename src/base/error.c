@@ -44,3 +44,10 @@ int nigh_status_http(nigh_status code) {
     }
     return 500;
 }
+
+nigh_status nigh_fail_in(nigh_err *err, nigh_status code, const char *path) {
+    char text[sizeof err->text];
+    if (!err) return code;
+    nigh_format(text, sizeof text, "%s", err->text);
+    return nigh_failf(err, code, err->at, "%s: %s", path, text);
+}

@@ -66,24 +66,27 @@ nigh_status nigh_opts_read(const nigh_opt *opts, size_t count, int *argc, char *
     return NIGH_OK;
 }
 
-/* The folder of the running program, without a slash at the end; "." when it cannot be told. */
-static void program_folder(char *out, size_t cap) {
+/* The folder above that of the running program, without a slash at the end; ".." when it cannot be told. */
+static void program_root(char *out, size_t cap) {
     ssize_t n = readlink("/proc/self/exe", out, cap - 1);
-    if (n <= 0) { nigh_format(out, cap, "."); return; }
-    while (n > 0 && out[n - 1] != '/') n--;
-    out[n > 1 ? n - 1 : n] = '\0';
+    if (n <= 0) { nigh_format(out, cap, ".."); return; }
+    for (int up = 0; up < 2; up++) {
+        while (n > 0 && out[n - 1] != '/') n--;
+        n -= n > 0;
+    }
+    out[n] = '\0';
 }
 
 nigh_status nigh_cli_model_path(const char *name, char *path, size_t cap, nigh_err *err) {
-    char folder[4096];
+    char root[4096];
     const char *home = nigh_os_env("NIGH_HOME"), *user = nigh_os_env("HOME");
     if (nigh_format(path, cap, "%s", name) >= cap)
         return nigh_fail(err, NIGH_ERANGE, 0, "the model's path is too long");
     if (strchr(name, '/') || nigh_str_ends(nigh_str_of(name), NIGH_STR(".gguf"))) return NIGH_OK;
-    program_folder(folder, sizeof folder);
+    program_root(root, sizeof root);
     const struct { const char *root, *rest;
-    } places[] = { { folder, "/../models" },
-                   { folder, "/../share/nigh/models" },
+    } places[] = { { root, "/models" },
+                   { root, "/share/nigh/models" },
                    { home ? home : user, home ? "/models" : "/.local/share/nigh/models" } };
     for (size_t i = 0; i < NIGH_COUNT(places); i++) {
         if (!places[i].root || nigh_format(path, cap, "%s%s/%s.gguf", places[i].root, places[i].rest, name) >= cap)
@@ -91,10 +94,10 @@ nigh_status nigh_cli_model_path(const char *name, char *path, size_t cap, nigh_e
         if (nigh_file_exists(path)) return NIGH_OK;
     }
     if (nigh_file_exists(name)) { nigh_format(path, cap, "%s", name); return NIGH_OK; }
-    return nigh_failf(
-        err, NIGH_ENOENT, 0,
-        "there is no model '%s': not a file, not in %s/../models or share/nigh/models; give the path of a .gguf file",
-        name, folder);
+    return nigh_failf(err, NIGH_ENOENT, 0,
+        "there is no model '%s': no such file, and none of that name in %s/models, %s/share/nigh/models or %s%s; give "
+        "the path of a .gguf file", name, root, root, places[2].root ? places[2].root : "",
+        places[2].root ? places[2].rest : "$NIGH_HOME/models");
 }
 
 bool nigh_cli_has_hash(const char *path, nigh_str sha256) {

@@ -6,7 +6,7 @@
 bool nigh_cli_draft_is_none(const char *word) { return word && nigh_str_eq(nigh_str_of(word), NIGH_STR("none")); }
 
 nigh_status nigh_cli_draft_open(nigh_cli_draft *d, const nigh_cli_model *m, const char *word, nigh_err *err) {
-    char path[4096], text[sizeof err->text];
+    char path[4096];
     nigh_file file = { .fd = -1 };
     *d = (nigh_cli_draft){ 0 };
     if (!word || nigh_cli_draft_is_none(word)) return NIGH_OK;
@@ -21,10 +21,7 @@ nigh_status nigh_cli_draft_open(nigh_cli_draft *d, const nigh_cli_model *m, cons
     if (status == NIGH_OK)
         status = nigh_draft_model_new(&d->draft, d->model, m->model, m->pool, nigh_session_limit(m->session),
                                       nigh_os_now_ns, err);
-    if (status == NIGH_OK) return NIGH_OK;
-    const char *name = strrchr(path, '/');
-    nigh_format(text, sizeof text, "%s", err->text);
-    return nigh_failf(err, status, err->at, "%s: %s", name ? name + 1 : path, text);
+    return status == NIGH_OK ? NIGH_OK : nigh_fail_in(err, status, path);
 }
 
 void nigh_cli_draft_close(nigh_cli_draft *d) {

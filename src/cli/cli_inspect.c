@@ -333,7 +333,7 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     } else if (p && err) {
         char why[sizeof err->text];
         nigh_format(why, sizeof why, "%s", err->text);
-        (void)nigh_failf(err, status, err->at, "%s (at byte %llu)", why, (unsigned long long)err->at);
+        (void)nigh_failf(err, status, err->at, "%s: %s (at byte %llu)", path, why, (unsigned long long)err->at);
     }
     nigh_free(p);
     nigh_file_close(&f);

@@ -70,14 +70,6 @@ const char *nigh_cli_model_hash(nigh_cli_model *m) {
 
 /* ---- open and close ---- */
 
-/* Puts the file's name in front of what the engine said. */
-static nigh_status name_file(nigh_cli_model *m, nigh_status status, nigh_err *err) {
-    char text[sizeof err->text];
-    const char *name = strrchr(m->path, '/');
-    nigh_format(text, sizeof text, "%s", err->text);
-    return nigh_failf(err, status, err->at, "%s: %s", name ? name + 1 : m->path, text);
-}
-
 nigh_status nigh_cli_model_open(nigh_cli_model *m, const char *name, int64_t threads, bool quiet, bool hash,
                                 nigh_err *err) {
     *m = (nigh_cli_model){ .file = { .fd = -1 }, .quiet = quiet, .begun_ns = nigh_os_now_ns() };
@@ -89,13 +81,13 @@ nigh_status nigh_cli_model_open(nigh_cli_model *m, const char *name, int64_t thr
     m->pool = nigh_pool_new((size_t)threads);
     if (!m->pool) return nigh_fail(err, NIGH_ENOMEM, 0, "the threads cannot be started; ask for fewer with -t");
     m->hashing = hash && pthread_create(&m->hasher, NULL, hash_beside, m) == 0;
-    say_weights(m);
+    if (nigh_str_starts(m->file.bytes, NIGH_STR("GGUF"))) say_weights(m);
     const nigh_model_opts opts = { .pool = m->pool, .cpu = nigh_cli_cpu(), .file = &m->file,
                                    .read = nigh_file_read_part, .done = nigh_file_drop_part };
     nigh_status status = nigh_model_open(&m->model, m->file.bytes, opts, err);
     if (nigh_file_changed(&m->file))
         status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");
-    if (status != NIGH_OK) return name_file(m, status, err);
+    if (status != NIGH_OK) return nigh_fail_in(err, status, m->path);
     m->about = nigh_model_about(m->model);
     m->tokenizer = nigh_model_tokenizer(m->model);
     m->load_ns = nigh_os_now_ns() - m->begun_ns;

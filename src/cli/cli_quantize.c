@@ -229,6 +229,7 @@ static nigh_status run(int argc, char **argv, nigh_err *err) {
     nigh_cli_catch_signals();
     NIGH_TRY(nigh_file_open(&f, path, err));
     nigh_status status = nigh_gguf_parse(&g, f.bytes, err);
+    if (status != NIGH_OK) nigh_fail_in(err, status, path);
     if (status == NIGH_OK) {
         job j = { .gguf = &g, .type = type, .path = argv[1], .fd = -1, .progress = isatty(2) != 0 };
         status = quantize(&j, err);

@@ -25,7 +25,7 @@ static nigh_status open_tokenizer(nigh_tokenizer **out, int argc, char **argv, n
         nigh_gguf_release(&g);
     }
     nigh_file_close(&file);
-    return st;
+    return st == NIGH_OK ? NIGH_OK : nigh_fail_in(err, st, path);
 }
 
 static nigh_status print(const nigh_buf *b, nigh_err *err) {

@@ -102,7 +102,7 @@ static nigh_status add_path(nigh_corpus *c, const char *path, unsigned depth, ni
     size_t count = 0;
     if (depth > DEPTH_MAX)
         return nigh_failf(err, NIGH_ERANGE, 0, "%s: folders are nested more than %d deep", path, DEPTH_MAX);
-    if (stat(path, &st) != 0) return nigh_failf(err, NIGH_ENOENT, 0, "%s cannot be opened", path);
+    if (stat(path, &st) != 0) return nigh_failf(err, NIGH_ENOENT, 0, "%s: no such file or folder", path);
     if (!S_ISDIR(st.st_mode)) return add_file(c, path, err);
     nigh_status status = list_folder(path, &text, &names, &count, err);
     for (size_t i = 0; i < count && status == NIGH_OK; i++) {

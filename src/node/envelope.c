@@ -140,6 +140,8 @@ static nigh_status parse_policy(loading *l, nigh_policy **out) {
     nigh_status status = nigh_policy_parse(out, l->policy, &inner);
     if (status == NIGH_OK) return NIGH_OK;
     size_t line = nigh_str_line(l->policy, inner.at, &column);
+    if (nigh_str_starts(nigh_str_of(inner.text), NIGH_STR("JSON, line ")))      /* it says so itself */
+        return nigh_failf(l->err, status, inner.at, "%s: %s", l->o->path, inner.text);
     return nigh_failf(l->err, status, inner.at, "%s:%zu:%zu: %s", l->o->path, line, column, inner.text);
 }
 

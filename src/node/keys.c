@@ -4,9 +4,7 @@
 #define _GNU_SOURCE
 #include "node/keys.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/os.h"
@@ -18,22 +16,6 @@ static void hash_of(nigh_str text, uint8_t out[32]) {
     nigh_sha256_init(&s);
     nigh_sha256_add(&s, text);
     nigh_sha256_end(&s, out);
-}
-
-/* Opens the file and checks that it is ours alone. */
-static nigh_status open_checked(const char *path, int flags, int *out, nigh_err *err) {
-    struct stat st;
-    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return nigh_fail(err, errno == ENOENT ? NIGH_ENOENT : NIGH_EIO, 0, errno == ENOENT
-            ? "there is no key file; make one with: nigh serve --new-key" : "the key file cannot be opened");
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || (st.st_mode & 077) || st.st_uid != geteuid()) {
-        close(fd);
-        return nigh_fail(err, NIGH_EINVAL, 0,
-            "the key file must be a regular file of yours that nobody else may read (chmod 600)");
-    }
-    *out = fd;
-    return NIGH_OK;
 }
 
 /* ---- rights ---- */
@@ -131,12 +113,11 @@ static nigh_status make_line(nigh_buf *line, const nigh_rights *rights, const ch
 }
 
 static nigh_status append_line(const char *path, nigh_str line, nigh_err *err) {
+    int fd = -1;
     nigh_private_folders(path);
-    nigh_status status = NIGH_OK;
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0) status = open_checked(path, O_WRONLY | O_APPEND, &fd, err);
-    if (status == NIGH_OK && (write(fd, line.ptr, line.len) != (ssize_t)line.len || fsync(fd) != 0))
-        status = nigh_fail(err, NIGH_EIO, 0, "the key file cannot be written");
+    nigh_status status = nigh_private_open(path, O_WRONLY | O_CREAT | O_APPEND, &fd, err);
+    if (status == NIGH_OK && (!nigh_file_write_all(fd, line) || fsync(fd) != 0))
+        status = nigh_failf(err, NIGH_EIO, 0, "%s: cannot be written", path);
     if (fd >= 0) close(fd);
     return status;
 }
@@ -182,20 +163,7 @@ static bool read_line(nigh_keys *k, nigh_str line) {
     return true;
 }
 
-static nigh_status read_file(nigh_buf *text, const char *path, nigh_err *err) {
-    int fd;
-    ssize_t got = 0;
-    NIGH_TRY(open_checked(path, O_RDONLY, &fd, err));
-    do {
-        text->len += (size_t)got;
-        nigh_status status = nigh_buf_reserve(text, 4096);
-        if (status != NIGH_OK) { close(fd); return nigh_fail(err, status, 0, "the key file is too long"); }
-    } while ((got = read(fd, text->ptr + text->len, 4096)) > 0);
-    close(fd);
-    return got < 0 ? nigh_fail(err, NIGH_EIO, 0, "the key file cannot be read") : NIGH_OK;
-}
-
-static nigh_status read_keys(nigh_keys *k, nigh_str all, nigh_err *err) {
+static nigh_status read_keys(nigh_keys *k, const char *path, nigh_str all, nigh_err *err) {
     size_t lines = 1;
     for (size_t i = 0; i < all.len; i++) lines += all.ptr[i] == '\n';
     k->rights = nigh_alloc(sizeof *k->rights, nigh_min(lines, NIGH_KEYS_MAX));
@@ -204,22 +172,24 @@ static nigh_status read_keys(nigh_keys *k, nigh_str all, nigh_err *err) {
         size_t end = nigh_min(nigh_str_find(all, NIGH_STR("\n"), at), all.len);
         nigh_str line = nigh_str_trim(nigh_str_slice(all, at, end));
         if (line.len && k->count == NIGH_KEYS_MAX)
-            return nigh_fail(err, NIGH_ERANGE, at, "the key file holds too many keys");
+            return nigh_failf(err, NIGH_ERANGE, at, "%s: more than %d keys", path, NIGH_KEYS_MAX);
         if (line.len && !read_line(k, line))
             return nigh_failf(err, NIGH_EINVAL, at,
-                "the key file holds a line that is no key, or rights that do not exist (byte %zu)", at);
+                "%s: holds a line that is no key, or rights that do not exist (byte %zu)", path, at);
         at = end + 1;
     }
     if (!k->count)
-        return nigh_fail(err, NIGH_EINVAL, 0, "the key file holds no key; make one with: nigh serve --new-key");
+        return nigh_failf(err, NIGH_EINVAL, 0, "%s: holds no key; make one with: nigh serve --new-key", path);
     return NIGH_OK;
 }
 
 nigh_status nigh_keys_load(nigh_keys *k, const char *path, nigh_err *err) {
     nigh_buf text = NIGH_BUF(1 << 20);
     memset(k, 0, sizeof *k);
-    nigh_status status = read_file(&text, path, err);
-    if (status == NIGH_OK) status = read_keys(k, nigh_buf_str(&text), err);
+    nigh_status status = nigh_private_read(&text, path, err);
+    if (status == NIGH_ENOENT)
+        nigh_failf(err, status, 0, "%s: there is no key file; make one with: nigh serve --new-key", path);
+    if (status == NIGH_OK) status = read_keys(k, path, nigh_buf_str(&text), err);
     nigh_buf_release(&text);
     if (status != NIGH_OK) nigh_keys_release(k);
     return status;

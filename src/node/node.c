@@ -340,7 +340,7 @@ static nigh_status load_model(nigh_node *n, const nigh_node_opts *o, const char 
         nigh_buf_release(&m->manifest);
         nigh_free(m->path);
         *m = (nigh_served){ .model = NULL };
-        return status;
+        return nigh_fail_in(err, status, path);
     }
     n->model_count++;                   /* from here on nigh_node_close knows it */
     m->created_s = nigh_os_unix_ms() / 1000;
@@ -367,7 +367,7 @@ static nigh_status load_draft(nigh_node *n, const nigh_node_opts *o, nigh_err *e
     nigh_status status = nigh_model_open(&n->draft, file.bytes, open_opts(n, o, &file), err);
     if (nigh_file_changed(&file)) status = nigh_fail(err, NIGH_EIO, 0, "the file was cut short while it was read");
     nigh_file_close(&file);
-    return status;
+    return status == NIGH_OK ? NIGH_OK : nigh_fail_in(err, status, o->draft);
 }
 
 static nigh_status start(nigh_node *n, const nigh_node_opts *o, nigh_err *err) {

@@ -71,7 +71,7 @@ check_equal "the same vocabulary" "$("$NIGH" tokenize whole.gguf < line)" "$("$N
 # Refusals.
 check_fails "a round of another shape" 1 'a model of another shape' learn poems.txt --from c
 check_fails "no text" 1 'no text given' learn
-check_fails "no folder" 2 'nowhere cannot be opened' learn nowhere
+check_fails "no folder" 2 '^nigh learn: nowhere: no such file or folder$' learn nowhere
 check_fails "a type" 1 'must be f32, f16, bf16, q8_0 or q4_0' learn notes --type q9
 check_fails "a width" 1 'multiple of 32' learn notes --dim 40
 check_fails "other options" 1 'made with other options' learn poems.txt $tiny --steps 600 --checkpoint c --seed 2

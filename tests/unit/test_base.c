@@ -73,6 +73,14 @@ static void test_format(void) {
     CHECK(strcmp(text, "-9223372036854775808 18446744073709551615") == 0);
 }
 
+static void test_fail(void) {
+    nigh_err err = { 0 };
+    CHECK(nigh_failf(&err, NIGH_EDATA, 7, "byte %d is odd", 7) == NIGH_EDATA && err.code == NIGH_EDATA && err.at == 7);
+    CHECK(nigh_fail_in(&err, NIGH_EDATA, "a.gguf") == NIGH_EDATA && err.at == 7);
+    CHECK(strcmp(err.text, "a.gguf: byte 7 is odd") == 0);
+    CHECK(nigh_fail_in(NULL, NIGH_EIO, "a.gguf") == NIGH_EIO);
+}
+
 static void test_buf(void) {
     nigh_buf b = NIGH_BUF(10);
     CHECK(nigh_buf_add(&b, NIGH_STR("12345678")) == NIGH_OK);
@@ -172,5 +180,5 @@ static void test_file_cut_while_mapped(void) {
     unlink(path);
 }
 
-TEST_MAIN(T(test_str), T(test_numbers), T(test_hex), T(test_format), T(test_buf), T(test_reader), T(test_memory),
-          T(test_files), T(test_file_pieces), T(test_file_cut_while_mapped))
+TEST_MAIN(T(test_str), T(test_numbers), T(test_hex), T(test_format), T(test_fail), T(test_buf), T(test_reader),
+          T(test_memory), T(test_files), T(test_file_pieces), T(test_file_cut_while_mapped))
