@@ -169,5 +169,20 @@ test('a node with default settings writes none of them down, and no packet leave
   if (net) equal([out, knocked > 0], [0, true], 'packets that left, and whether one that is sent is counted');
 });
 
+test('the commands leave no file at all', () => {
+  if (!existsSync(program) || !anyModel()) skip('there is no program, or no model');
+  for (const n of ['home', 'tmp', 'cwd']) mkdirSync(at('commands', n), { recursive: true });
+  const env = { PATH: process.env.PATH, HOME: at('commands', 'home'), TMPDIR: at('commands', 'tmp') };
+  const words = [...all].filter((w) => w.length < 400).slice(0, 4);
+  if (!words.length) skip('no prompts were gathered');
+  const run = (args, input) => spawnSync(program, args, { encoding: 'utf8', env, cwd: at('commands', 'cwd'), input }).status;
+  for (const w of words) {
+    const ends = [run(['run', anyModel(), '-n', '2', '-p', w]), run(['run', anyModel(), '-n', '2'], w), run(['embed', anyModel()], w),
+      run(['tokenize', anyModel()], w)];
+    check(ends.some((code) => code === 0), `nothing ran: ${ends}`);
+  }
+  equal(new Finder(words).below(at('commands')), { files: 0, bytes: 0, found: [] });
+});
+
 process.on('exit', () => rmSync(base, { recursive: true, force: true }));
 await main('test_silence');
