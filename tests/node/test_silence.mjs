@@ -2,7 +2,7 @@
 // (record.cjs); every prompt that they sent is then searched for, in every shape (search.mjs), in every file that their nodes
 // left or had, databases with their journals among them, and in all that the nodes said. Then a node with nothing but default
 // settings gets all of these prompts, whole, cut and in errors; its files are searched, and the packets that leave its network counted.
-//   NIGH_SUITE=all node tests/node/test_silence.mjs        every test with a node; otherwise three of them
+//   NIGH_SUITE=all node tests/node/test_silence.mjs        every test with a node; a,b: these; otherwise three
 import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -20,7 +20,7 @@ chmodSync(base, 0o755);                 // a test starts a node as another user
 
 const own = ['test_silence.mjs'], small = ['node/test_api.mjs', 'node/test_place_away.mjs', 'node/test_place_canary.mjs'];
 const suite = ALL ? ['node', 'fault', 'web'].flatMap((d) => readdirSync(path.join(root, 'tests', d))
-  .filter((f) => /^test_.*\.mjs$/.test(f) && !own.includes(f)).map((f) => `${d}/${f}`)) : small;
+  .filter((f) => /^test_.*\.mjs$/.test(f) && !own.includes(f)).map((f) => `${d}/${f}`)) : process.env.NIGH_SUITE?.split(',') ?? small;
 
 // What stands in JSON under these names is somebody's words.
 const WORDS = /"(?:content|text|prompt|input|instructions|system|arguments|description)"\s*:\s*(\[\s*)?"((?:[^"\\]|\\.)*)"/g;
@@ -87,7 +87,7 @@ test(`the prompts of ${ALL ? 'the whole suite' : 'three tests'} are in no file a
   if (!anyModel()) skip('no model is here: neither the reference data nor models/nigh-stories.gguf');
   for (const name of suite) watch(name);
   console.log(`  figure silence prompts=${sums.prompts} files=${sums.files} mb=${(sums.bytes / 1e6).toFixed(0)} found=${sums.found}`);
-  check(sums.prompts > 20 && sums.files > 10, 'too little was looked at');
+  check(sums.prompts > 10 && sums.files > 10, 'too little was looked at');
   equal(leaks, []);
 });
 
