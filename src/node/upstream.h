@@ -52,7 +52,7 @@ typedef enum {
 typedef struct {
     nigh_call_end end;
     int http;                       /* 0: none */
-    uint32_t retry_ms;              /* the provider's own hint (retry-after, retry-after-ms); 0: none */
+    uint32_t retry_ms;              /* the provider's own hint (retry-after, -ms, x-ratelimit-*); 0: none */
     uint32_t first_ms, total_ms;    /* to the first text or tool delta (0: none came); to the end */
     /* Handed to and taken from the socket, TLS included, TCP's headers and repeats not. The first call of a
      * connection counts its TLS handshake. */

@@ -52,6 +52,7 @@ static void read_status(call_state *c, nigh_str line) {
     c->http = nigh_str_to_i64(nigh_str_slice(line, space + 1, space + 4), &status) ? (int)status : 0;
     c->is_stream = c->head_done = false;
     c->retry_ms = 0;
+    c->limits = (nigh_upstream_limits){ 0 };
     c->request_id[0] = '\0';
 }
 
@@ -93,6 +94,7 @@ size_t nigh_upstream_on_head(char *line, size_t one, size_t bytes, void *ud) {
     if (nigh_str_starts(text, NIGH_STR("HTTP/"))) read_status(c, text);
     else if (!text.len) c->head_done = c->http >= 200;
     else read_line(c, text);
+    if (c->http == 429 && text.len) nigh_upstream_limits_line(&c->limits, text, nigh_os_unix_ms());
     return one * bytes;
 }
 
@@ -274,4 +276,5 @@ void nigh_upstream_result(call_state *c, CURLcode code, nigh_call_result *r) {
     else say_code(c, code, r);
     if (c->first_ns) r->first_ms = (uint32_t)nigh_max((c->first_ns - c->begin_ns) / 1000000, 1);
     if (r->end != NIGH_CALL_BUSY && r->end != NIGH_CALL_FAILED) r->retry_ms = 0;
+    else if (!r->retry_ms) r->retry_ms = nigh_upstream_limits_ms(&c->limits);
 }

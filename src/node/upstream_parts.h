@@ -3,6 +3,7 @@
  *   upstream.c         the door: takes calls from any thread, hands them over, finds them again by id
  *   upstream_loop.c    the thread: epoll, libcurl's sockets and timers, our own deadlines
  *   upstream_call.c    one call: what libcurl tells of it becomes the events and the end that the caller sees
+ *   upstream_limits.c  when a busy place has room again
  *   upstream_wire.c    sockets: which may be opened, what went over them
  *   upstream_curl.c    the library
  *
@@ -30,6 +31,9 @@ enum {
 
 typedef struct nigh_upstream_call_state call_state;
 typedef struct nigh_upstream_handle handle;
+
+/* What a busy place says of its limits: of requests, of tokens. */
+typedef struct { uint32_t reset_ms[2]; bool said[2], left[2]; } nigh_upstream_limits;
 
 /* libcurl's easy handle with all that never changes set; used by one call after the other. */
 struct nigh_upstream_handle {
@@ -74,6 +78,7 @@ struct nigh_upstream_call_state {
     int http;
     bool is_stream;                     /* by its content-type */
     uint32_t head_bytes, tail_bytes, retry_ms;
+    nigh_upstream_limits limits;        /* of a 429 */
     const char *refused, *what;         /* by the address rules: why, and what it was */
     uint64_t bytes_out, bytes_in;
     char address[64], request_id[100];
@@ -144,6 +149,10 @@ void nigh_upstream_finish(nigh_upstream *u, call_state *c, CURLcode code);
 /* upstream_call.c: what libcurl calls */
 size_t nigh_upstream_on_head(char *line, size_t one, size_t bytes, void *h);
 size_t nigh_upstream_on_body(char *bytes, size_t one, size_t count, void *h);
+/* upstream_limits.c: a line of the head; how long to wait, 0: it does not say */
+void nigh_upstream_limits_line(nigh_upstream_limits *l, nigh_str line, uint64_t now_ms);
+uint32_t nigh_upstream_limits_ms(const nigh_upstream_limits *l);
+
 /* The end, and the words for it. */
 void nigh_upstream_result(call_state *c, CURLcode code, nigh_call_result *r);
 

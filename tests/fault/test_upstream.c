@@ -520,6 +520,26 @@ static void test_end(void) {
     provider_stop(&plain);
 }
 
+static uint32_t retry_of(nigh_api api, const char *model) {
+    got g;
+    got_init(&g);
+    run(&g, api, model);
+    uint32_t ms = g.r.retry_ms;
+    got_release(&g);
+    return ms;
+}
+
+/* Places that say when there is room again in their own words only. */
+static void test_limits(void) {
+    NEED_PROVIDER;
+    for (size_t i = 0; i < NIGH_COUNT(apis); i++) {
+        uint32_t ms = retry_of(apis[i], "x?status=429&limits=4000");
+        CHECK_MSG(ms >= 3000 && ms <= 5100, "api %d: %u", apis[i], ms);
+    }
+    CHECK(retry_of(NIGH_API_OPENAI_CHAT, "x?status=429&limits=4000&retry=2") == 2000);
+    CHECK(retry_of(NIGH_API_OPENAI_CHAT, "x?status=500&limits=4000") == 0);
+}
+
 TEST_MAIN(T(test_open), T(test_answers), T(test_tools), T(test_finishes), T(test_ends), T(test_retry_date),
-          T(test_secret), T(test_receipt), T(test_times), T(test_unreachable), T(test_cancel), T(test_pause),
-          T(test_big), T(test_sent), T(test_many), T(test_refused_asks), T(test_memory), T(test_end))
+          T(test_limits), T(test_secret), T(test_receipt), T(test_times), T(test_unreachable), T(test_cancel),
+          T(test_pause), T(test_big), T(test_sent), T(test_many), T(test_refused_asks), T(test_memory), T(test_end))

@@ -15,7 +15,8 @@ async function setUp() {
   const cloud = (p, name, more = {}) => ({ tier: 'cloud', model: name, url: p.url, region: 'FR', retention: 'none', trains: false,
     cost: { in: 1000, out: 1000 }, can: ['tools'], ...more });
   const targets = {
-    tiny: { tier: 'device', model },
+    tiny: { tier: 'device', model }, handy: { tier: 'device', model, can: ['json'] },
+    'quick-json': cloud(b, 'any?text=quick', { can: ['json'] }),
     a: cloud(a, 'any'), b: cloud(b, 'any'),
     slow: cloud(a, 'any?first=700'), quick: cloud(b, 'any?text=quick'), dead: cloud(b, 'any?status=500&delay=100'),
     wordy: cloud(a, 'any?gap=60'), tools: cloud(b, 'any?tools=1'), late: cloud(a, 'any?delay=900&text=late'),
@@ -36,6 +37,10 @@ async function setUp() {
     tools: feature(['late', 'tools'], { hedge }),
     home: feature(['slow', 'tiny'], { hedge, latency: { total_ms: 3000 } }),
     measured: feature(['slow', 'quick'], { hedge: { after_ms: 3000, p95: true } }),
+    'no-ground': feature(['handy', 'quick-json'], { rank: 'local-first' }),
+    unsupported: feature(['handy', 'quick-json'], { rank: 'local-first', escalate: { when: ['unsupported'] } }),
+    'late-here': feature(['tiny', 'quick'], { rank: 'local-first', latency: { total_ms: 300 } }),
+    'late-here-on': feature(['tiny', 'quick'], { rank: 'local-first', latency: { total_ms: 300 }, escalate: { when: ['timeout'] } }),
     rate: feature(['tiny', 'quick'], { rank: 'local-first', escalate: { when: ['confidence'], threshold: 1, target_rate: 0 } }),
     few: feature(['tiny', 'quick'], { rank: 'local-first', escalate: { when: ['confidence'], threshold: 1, target_rate: 0.1 } }),
   };
@@ -171,6 +176,17 @@ on('hedge: a client that leaves ends both', async () => {
   a.set({});
   b.set({});
   equal([a.stats().open, b.stats().open], [0, 0], 'transfers that are still open');
+});
+
+on('unsupported and timeout of a model here are grounds only where they are declared', async () => {
+  const json = { response_format: { type: 'json_object' } }; // no model here can, whatever the policy says
+  const none = await ask('no-ground', json), on = await ask('unsupported', json);
+  equal([none.status >= 400, none.error?.code], [true, 'unsupported_value'], none.raw);
+  equal([on.status, ends(on)], [200, ['handy:unsupported', 'quick-json:ok']], on.raw);
+  const many = { max_tokens: 100000, ignore_eos: true, n: 1, temperature: 1, seed: 1 };
+  const late = await ask('late-here', many), went = await ask('late-here-on', many);
+  equal([late.status, late.error?.code], [504, 'policy_timeout'], late.raw.slice(0, 300));
+  equal([went.status, ends(went)], [200, ['tiny:timeout', 'quick:ok']], went.raw.slice(0, 300));
 });
 
 on('target_rate: beyond the share the answer stays, marked; how sure stands in the receipt', async () => {

@@ -19,6 +19,7 @@
 //   refuse=1      closes the connection without an answer
 //   cut=N         closes the connection after N words      noend=1   all words, a clean end, no end mark
 //   status=C      answers with this HTTP status and an error in the format    retry=S, retryms=MS, retrydate=S: its hints
+//   limits=MS     (with status=429) says in x-ratelimit fields, or Anthropic's own, when there is room again
 //   context=1     (with status=400) says that the request is too long         quota=1 (with 429)   says that money is out
 //   secret=1      its error repeats the key it was given
 //   inner=KIND    after `at` words (default 2) an error inside the stream: overloaded, server, context
@@ -225,6 +226,14 @@ function sendError(kind, s, req, res) {
     if (s.retry) headers['retry-after'] = s.retry;
     if (s.retryms) headers['retry-after-ms'] = s.retryms;
     if (s.retrydate) headers['retry-after'] = new Date(Date.now() + Number(s.retrydate) * 1000).toUTCString();
+    if (s.limits && kind === 'messages') {
+        const at = new Date(Math.ceil((Date.now() + Number(s.limits)) / 1000) * 1000).toISOString().replace('.000', '');
+        Object.assign(headers, { 'anthropic-ratelimit-tokens-remaining': 0, 'anthropic-ratelimit-tokens-reset': at,
+            'anthropic-ratelimit-requests-remaining': 5, 'anthropic-ratelimit-requests-reset': '2099-01-01T00:00:00Z' });
+    } else if (s.limits) {
+        Object.assign(headers, { 'x-ratelimit-remaining-requests': 0, 'x-ratelimit-reset-requests': `0m${s.limits}ms`,
+            'x-ratelimit-remaining-tokens': 900, 'x-ratelimit-reset-tokens': '9m' });
+    }
     res.writeHead(status, headers);
     res.end(JSON.stringify(errorBody(kind, what, s.secret ? `(key ${key})` : '')));
 }
