@@ -285,20 +285,24 @@ up('a worker is killed at every step of its life: what was asked is answered', a
 });
 
 up('the leader goes at every step of another tab\'s request: it is answered', async () => {
-  const times = [];
+  const times = [], { context, pages } = await hooked(1);
+  await open(pages[0]);
   for (const phase of ['job', 'began', 'text', 'done']) {
-    const { context, pages } = await hooked(2);
-    for (const p of pages) await open(p);
-    await pages[0].evaluate((phase) => {
+    const leader = pages.at(-1), other = await openPage(context);
+    pages.push(other);
+    await open(other);
+    check(await leads(leader), 'who was there first leads');
+    await leader.evaluate((phase) => {
       new BroadcastChannel(channelName).addEventListener('message', (e) => { if (e.data.t === phase) location.replace('about:blank'); });
     }, phase);
-    await pages[1].evaluate(() => { hook.lockMs = 150; }); // the lock is granted late, too
-    const got = await pages[1].evaluate(() => askAll());
+    await other.evaluate(() => { hook.lockMs = 150; }); // the lock is granted late, too
+    const got = await other.evaluate(() => askAll());
     none(got, phase);
     times.push(`${phase} ${got.ms}`);
-    await pages[1].waitForFunction(() => nigh.backend.leads, null, { timeout: 5000 });
-    await context.close();
+    await other.waitForFunction(() => nigh.backend.leads, null, { timeout: 5000 });
+    await leader.close();
   }
+  await context.close();
   console.log(`  ms to the last answer: ${times.join(', ')}`);
 });
 

@@ -1,7 +1,8 @@
 // chat.tsx - a conversation with the same model, beside the sheet.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Answer, Message, Nigh } from 'nigh';
-import { at, inWords, wordsOf, type Place } from './places';
+import { everyFrame } from './frames';
+import { adviceOf, at, inWords, wordsOf, type Place } from './places';
 import { Receipt, lineOf, type Line } from './receipt';
 
 export function Chat({ place, nigh }: { place: Place; nigh: Nigh | null }) {
@@ -16,6 +17,7 @@ export function Chat({ place, nigh }: { place: Place; nigh: Nigh | null }) {
     if (answer || !said.trim()) return;
     const asked: Message[] = [...messages, { role: 'user', content: said.trim() }];
     let text = '';
+    const paint = everyFrame(() => setMessages([...asked, { role: 'assistant', content: text }]));
     setMessages([...asked, { role: 'assistant', content: '' }]);
     setSaid('');
     say({ text: 'Writing…' });
@@ -24,14 +26,15 @@ export function Chat({ place, nigh }: { place: Place; nigh: Nigh | null }) {
       setAnswer(a);
       for await (const piece of a) {
         text += piece;
-        setMessages([...asked, { role: 'assistant', content: text }]);
+        paint.ask();
       }
       const { receipt: r } = await a;
       say(lineOf({ ...r, where: inWords[place], sha256: r.modelSha256 }));
     } catch (error) {
-      say({ bad: true, text: `That did not work: ${wordsOf(error)}.` });
-      if (!text) setMessages(asked);
+      say({ bad: true, text: `That did not work: ${wordsOf(error)}.${adviceOf(error, place)}` });
     }
+    if (text) paint.now();
+    else setMessages(asked);
     setAnswer(null);
   }
 

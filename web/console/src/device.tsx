@@ -1,6 +1,7 @@
 // device.tsx - what this device is, measured; tokens a second as they come, in both places; tasks that held the page up.
 import { useEffect, useState } from 'preact/hooks';
 import { probe, type DeviceProbe } from 'nigh';
+import { everyFrame } from './frames';
 import { at, inWords, longTasks, wordsOf, type Place } from './places';
 import { size } from './models';
 
@@ -25,6 +26,7 @@ function Curve({ run, most }: { run: Run; most: number }) {
 async function measure(place: Place, show: (r: Run) => void): Promise<void> {
   const nigh = await at(place), begun = performance.now(), times: number[] = [];
   const run: Run = { place, rate: 0, rates: [], firstMs: 0, text: '' };
+  const paint = everyFrame(() => show({ ...run, rate: run.rates.at(-1) ?? 0, firstMs: times[0]! - begun }));
   const answer = nigh.complete('Once upon a time', { maxTokens: 160, temperature: 0.7, seed: 1, priority: 'idle' });
   for await (const piece of answer) {
     times.push(performance.now());
@@ -33,10 +35,11 @@ async function measure(place: Place, show: (r: Run) => void): Promise<void> {
       // Over 32 tokens: what comes over a socket comes in bursts.
       const back = times.slice(-32), span = back.at(-1)! - back[0]!;
       if (span > 2) run.rates = [...run.rates, ((back.length - 1) / span) * 1000];
-      show({ ...run, rate: run.rates.at(-1) ?? 0, firstMs: times[0]! - begun });
+      paint.ask();
     }
   }
   const { receipt } = await answer;
+  paint.now();
   show({ ...run, rate: receipt.tokensPerSecond, firstMs: receipt.firstMs });
 }
 

@@ -73,6 +73,9 @@ export async function closeTab(): Promise<void> {
 }
 
 export const codeOf = (e: unknown): string => (e instanceof NighError ? e.code : '');
+/** What may be tried when a place fails, as a sentence; '' when there is nothing. */
+export const adviceOf = (e: unknown, place: Place): string =>
+  codeOf(e) === 'EIO' && place === 'device' ? ' This tab can answer instead: the switch is above.' : '';
 export const wordsOf = (e: unknown): string => (e instanceof Error ? e.message : String(e));
 
 // ---- tasks of the main thread that took longer than 50 ms ----

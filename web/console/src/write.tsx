@@ -2,7 +2,8 @@
 // what the model writes is a span of it, and all of it can be edited.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Answer, Nigh } from 'nigh';
-import { at, codeOf, inWords, key, setKey, wordsOf, type Place } from './places';
+import { everyFrame } from './frames';
+import { adviceOf, at, codeOf, inWords, key, setKey, wordsOf, type Place } from './places';
 import { Receipt, lineOf, type Line } from './receipt';
 
 const BEGIN = 'Once upon a time, there was a little girl who lived near the sea. One morning she found';
@@ -38,7 +39,7 @@ export function Write({ place, onModel, refresh }: { place: Place; onModel: (n: 
       setWantsKey(true);
       say({ bad: true, text: key() ? 'This node does not know that key.' : 'This node wants a key before it answers.' });
       setTimeout(() => keyBox.current?.focus());
-    } else say({ bad: true, text: `That did not work: ${wordsOf(e)}.` });
+    } else say({ bad: true, text: `That did not work: ${wordsOf(e)}.${adviceOf(e, place)}` });
   };
 
   useEffect(() => {
@@ -69,7 +70,13 @@ export function Write({ place, onModel, refresh }: { place: Place; onModel: (n: 
     if (running.current) return;
     const mine = (running.current = { answer: null as Answer | null, stopped: false });
     const begun = performance.now(), span = document.createElement('span'), prompt = text.current!.textContent ?? '';
-    let tokens = 0, first = 0, last = 0, nigh: Nigh | null = null;
+    let tokens = 0, first = 0, last = 0, nigh: Nigh | null = null, waiting = '';
+    const paint = everyFrame(() => {
+      span.append(waiting);
+      waiting = '';
+      const low = span.getBoundingClientRect().bottom - innerHeight;
+      if (low > -24) scrollBy(0, low + 48);
+    });
     span.className = 'made';
     text.current!.append(span);
     made.current = span;
@@ -85,9 +92,8 @@ export function Write({ place, onModel, refresh }: { place: Place; onModel: (n: 
         last = performance.now();
         first ||= last;
         tokens++;
-        span.append(piece);
-        const low = span.getBoundingClientRect().bottom - innerHeight;
-        if (low > -24) scrollBy(0, low + 48);
+        waiting += piece;
+        paint.ask();
       }
       if (mine.stopped) throw new DOMException('', 'AbortError');
       const { receipt: r } = await mine.answer;
@@ -100,6 +106,8 @@ export function Write({ place, onModel, refresh }: { place: Place; onModel: (n: 
       } else say({ text: 'Stopped.' });
     }
     running.current = null;
+    if (!mine.stopped) paint.now(); // who stopped it wants what was there then
+    waiting = '';
     if (!span.textContent) span.remove();
     setWriting(false);
     setCanTakeBack(span.isConnected);
