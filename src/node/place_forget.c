@@ -2,9 +2,9 @@
  *
  *     POST /nigh/forget {"user":"u-17"}      or {"all":true}; own keys may add "tenant"
  *
- * These are answers that are kept in memory, requests that wait in the queue, and their answers that wait to be
- * fetched. What is answered at this moment goes on. Records of the ledger hold no words and stay their time; what a
- * capture keeps ends with its key. */
+ * These are answers that are kept in memory, requests that wait in the queue, their answers that wait to be fetched,
+ * and the beginnings of prompts that sessions of the tenant hold. What is answered at this moment goes on. Records of
+ * the ledger hold no words and stay their time; what a capture keeps ends with its key. */
 #include "node/place_parts.h"
 
 #include "base/os.h"
@@ -74,6 +74,8 @@ void nigh_place_forget(nigh_place *p, nigh_exchange *x) {
     nigh_str tenant = nigh_str_of(w.tenant), user = nigh_str_of(w.user);
     if (p->outbox) status = nigh_outbox_forget(p->outbox, tenant, user, &queued, &err);
     if (p->answers) answers = nigh_answers_forget(p->answers, tenant, user);
+    for (size_t i = 0; i < p->node->model_count; i++)
+        nigh_sched_forget(p->node->models[i].sched, nigh_sched_owner_of(tenant, user).tenant);
     if (status == NIGH_OK) status = write_reply(&b, &w, answers, queued);
     if (status == NIGH_OK) nigh_exchange_reply(x, 200, "application/json", nigh_buf_str(&b));
     else nigh_exchange_error(x, nigh_status_http(status), "queue", NULL, err.text[0] ? err.text

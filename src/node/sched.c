@@ -123,6 +123,29 @@ void nigh_sched_poke(void *sched) {
     pthread_mutex_unlock(&s->lock);
 }
 
+void nigh_sched_forget(nigh_sched *s, uint64_t tenant) {
+    pthread_mutex_lock(&s->lock);
+    s->forgets_all |= s->forgets && s->forgets_tenant != tenant;    /* more than one at once: everybody's */
+    s->forgets = s->poked = true;
+    s->forgets_tenant = tenant;
+    pthread_cond_signal(&s->wake);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void nigh_sched_wipe_slot(slot *sl) {
+    if (sl->session) nigh_session_wipe(sl->session);
+    if (sl->drafter) nigh_draft_model_forget(sl->drafter);
+    sl->forget = false;
+}
+
+static void forget(nigh_sched *s, uint64_t tenant, bool all) {
+    for (slot *sl = s->slots; sl < s->slots + s->o.parallel; sl++) {
+        if (!all && sl->tenant != tenant) continue;
+        if (sl->seq) sl->forget = true;
+        else nigh_sched_wipe_slot(sl);
+    }
+}
+
 void nigh_sched_join_queue(nigh_sched *s, uint64_t tenant, size_t count) {
     pthread_mutex_lock(&s->lock);
     s->queued += count;
@@ -146,6 +169,7 @@ void nigh_sched_clear_slot(nigh_sched *s, slot *sl) {
     nigh_sched_went(s, sl->seq->who.tenant);
     sl->seq = NULL;
     sl->used = s->turn;
+    if (sl->forget) nigh_sched_wipe_slot(sl);
     atomic_fetch_sub(&s->o.metrics->running, 1);
 }
 
@@ -242,8 +266,11 @@ static bool take_inbox(nigh_sched *s, bool may_sleep) {
     s->inbox = NULL;
     s->inbox_end = &s->inbox;
     s->poked = false;
-    bool go_on = !s->stopping;
+    bool go_on = !s->stopping, forgets = s->forgets, all = s->forgets_all;
+    uint64_t tenant = s->forgets_tenant;
+    s->forgets = s->forgets_all = false;
     pthread_mutex_unlock(&s->lock);
+    if (forgets) forget(s, tenant, all);
     for (job *next; j; j = next) {
         next = j->next;
         j->next = NULL;

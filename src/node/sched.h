@@ -73,6 +73,9 @@ NIGH_CHECK nigh_status nigh_sched_generate(nigh_sched *s, nigh_sequence_spec *sp
     const nigh_job_calls *calls, void *ud, nigh_err *err);
 NIGH_CHECK nigh_status nigh_sched_embed(nigh_sched *s, nigh_ids *texts, size_t count, nigh_sched_owner who,
     const nigh_job_calls *calls, void *ud, nigh_err *err);
+/* For deletion on request: what sessions hold of prompts of this tenant is overwritten; of those that are at work once
+ * they are free. From any thread; it is done soon. */
+void nigh_sched_forget(nigh_sched *s, uint64_t tenant);
 /* Something about a client changed (it left, or reads again). From any thread. */
 void nigh_sched_poke(void *sched);
 

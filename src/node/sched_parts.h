@@ -44,7 +44,8 @@ struct slot {
     nigh_speculation writing;       /* the rows to pick from, the token to evaluate next, guesses */
     nigh_draft_model *drafter;      /* NULL: no small model */
     sequence *seq;
-    uint64_t share;                 /* of what the session holds */
+    uint64_t share, tenant;         /* of what the session holds */
+    bool forget;                    /* it is wiped when it is free */
     float *logits;                  /* of this turn's rows, in nigh_sched.rows */
     uint64_t used;
 };
@@ -73,6 +74,8 @@ struct nigh_sched {
     size_t queued;                  /* sequences and embedding jobs in the inbox and the waiting lists */
     size_t tenant_queued[TENANTS];  /* the same, by tenant */
     bool poked, stopping, stopped;
+    bool forgets, forgets_all;      /* what this tenant asked; what anybody did */
+    uint64_t forgets_tenant;
 };
 
 /* sched.c */
@@ -80,6 +83,7 @@ void nigh_sched_join_queue(nigh_sched *s, uint64_t tenant, size_t count);
 void nigh_sched_leave_queue(nigh_sched *s, uint64_t tenant, size_t count);
 uint64_t nigh_sched_now_ms(void);
 void nigh_sched_clear_slot(nigh_sched *s, slot *sl);
+void nigh_sched_wipe_slot(slot *sl);
 /* Takes every sequence of a job out of slots and waiting list, tells its owner why, and frees it. */
 void nigh_sched_end_job(nigh_sched *s, job *j, nigh_status status, const nigh_err *err);
 

@@ -129,11 +129,9 @@ static nigh_status start_in(nigh_sched *s, slot *sl, sequence *q, nigh_err *err)
         NIGH_TRY(nigh_generation_new(&q->generation, nigh_model_tokenizer(s->o.model), q->opts, q->ids.ptr,
             q->ids.len, err));
     q->serial = ++s->serial;
-    if (sl->share != q->who.share) {
-        nigh_session_wipe(sl->session);
-        if (sl->drafter) nigh_draft_model_forget(sl->drafter);
-    }
+    if (sl->share != q->who.share) nigh_sched_wipe_slot(sl);
     sl->share = q->who.share;
+    sl->tenant = q->who.tenant;
     q->read = nigh_session_reuse(sl->session, q->ids.ptr, (uint32_t)q->ids.len);
     if (!first) return NIGH_OK;
     atomic_fetch_add(&s->o.metrics->prompt_tokens, q->ids.len);

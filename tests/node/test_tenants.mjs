@@ -47,6 +47,18 @@ up('a feature that caches for the tenant: any user of it, nobody beyond', async 
   equal((await ask('other', `${text} and`, { user: 'bob', ...more })).cached, 0, 'another tenant');
 });
 
+up('what is forgotten is not met again, and nobody else loses anything', async () => {
+  const mine = words(), theirs = words();
+  await ask('acme', mine, { user: 'ann' });
+  await ask('other', theirs, { user: 'ann' });
+  check((await ask('acme', mine, { user: 'ann' })).cached > 20, 'before');
+  const r = await n.post('/nigh/forget', { user: 'ann' }, { authorization: `Bearer ${keys.acme}` });
+  equal(r.status, 200);
+  await sleep(100);
+  equal((await ask('acme', mine, { user: 'ann' })).cached, 0, 'afterwards');
+  check((await ask('other', theirs, { user: 'ann' })).cached > 20, 'another tenant');
+});
+
 // The chance that a request which should be quick was quicker than one which should not: 0.5 says nothing, 1 says all.
 const wins = (q, slow) => slow.reduce((sum, w) => sum + (q < w ? 1 : q === w ? 0.5 : 0), 0);
 const auc = (quick, slow) => quick.reduce((sum, q) => sum + wins(q, slow), 0) / (quick.length * slow.length);
