@@ -1,12 +1,12 @@
 /* template_ast.h - what the files of the template interpreter share: the tree, the values, the state of a rendering.
  *
- *   template_parse.c   source -> tree           template_value.c   values: text with marks, lists, printing, JSON
- *   template_run.c     tree -> output           template_filter.c  filters and tests
- *                                               template_method.c  methods and functions
+ *   template_lex.c     source -> words          template_value.c   values: text with marks, lists, printing, JSON
+ *   template_expr.c    words -> expressions     template_filter.c  filters and tests
+ *   template_parse.c   statements, the tree     template_method.c  methods and functions
+ *   template_run.c     tree -> output
  *
  * Marks: each text value knows for each byte whether it comes from the template (0) or from the user (1): `user`
- * when all bytes
- * are alike, else `marks`. Numbers, lists and the rest carry `user` as a whole. */
+ * when all bytes are alike, else `marks`. Numbers, lists and the rest carry `user` as a whole. */
 #ifndef NIGH_TEMPLATE_AST_H
 #define NIGH_TEMPLATE_AST_H
 
