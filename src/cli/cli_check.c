@@ -171,6 +171,26 @@ static void print_json(const nigh_policy *p) {
     printf("]}\n");
 }
 
+/* Of rules that hold, but may not be what was meant. */
+static void print_hints(const nigh_policy *p) {
+    for (size_t i = 0; i < p->target_count; i++) {
+        const nigh_target *t = &p->targets[i];
+        bool near = nigh_str_find(t->url, NIGH_STR("//127."), 0) != SIZE_MAX
+                    || nigh_str_find(t->url, NIGH_STR("//localhost"), 0) != SIZE_MAX;
+        if (near || t->node_key.len || !nigh_str_starts(t->url, NIGH_STR("http://"))) continue;
+        printf("\nwarning: ");
+        print_text(t->name);
+        printf(" is asked over http: who is on the line reads all of it (node_key, or https)\n");
+    }
+    for (size_t i = 0; i < p->feature_count; i++) {
+        const nigh_feature *f = &p->features[i];
+        if (!(f->escalate & NIGH_ESCALATE_CONFIDENCE) || f->sure_eval_idx != UINT32_MAX) continue;
+        printf("\nwarning: ");
+        print_text(f->name);
+        printf(" escalates below a threshold, and names no evaluation that it was found on (nigh calibrate)\n");
+    }
+}
+
 static void print_policy(const nigh_policy *p) {
     uint32_t odd, below;
     nigh_tier tier;
@@ -197,6 +217,7 @@ static void print_policy(const nigh_policy *p) {
         print_text(p->classes[below].name);
         printf(", but may go to the %s where the other may not\n", nigh_tier_name(tier));
     }
+    print_hints(p);
 }
 
 static nigh_status run(int argc, char **argv, nigh_err *err) {

@@ -32,6 +32,17 @@ check_match "no new flow" "no new data flow" "$("$NIGH" check features.json --fr
 sed 's/"version": 1/"version": 9/' features.json > newer.json
 check_fails "never an older one" 11 "lower version" sh -c "'$NIGH' check features.json --from newer.json > /dev/null"
 
+check_equal "nothing to warn of" "" "$("$NIGH" check features.json | grep warning)"
+unsure='"escalate": { "when": ["confidence"], "threshold": 0.5 }'
+sed 's|http://127.0.0.1:6445|http://10.0.0.7:6445|; s|"class": "public", "place"|"class": "public", '"$unsure"', "place"|' \
+    features.json > warned.json
+check_match "plain http" "^warning: mid is asked over http" "$("$NIGH" check warned.json)"
+check_match "a threshold of nowhere" "^warning: translate escalates below a threshold" "$("$NIGH" check warned.json)"
+sed 's|"place": \["mid", "big-eu"\], "rank": "cost"|"place": ["mid", "big-eu"], "rank": "cost", "hedge": { "after_ms": 300 }|' features.json > hedged.json
+check_match "plan, a second target" "hedge: no word after 300 ms, and big-eu is asked beside it" \
+    "$("$NIGH" plan hedged.json --tenant acme)"
+check_match "plan, for programs" '"shares":\{"mid":1\},"hedge":"big-eu"' "$("$NIGH" plan hedged.json --tenant acme --json)"
+check_fails "no receipt" 1 "wants an id like" "$NIGH" explain features.json translate --receipt 12
 check_match "plan" "1\. +tiny +device +free" "$("$NIGH" plan features.json)"
 check_match "plan, offline" "no +big-eu +cloud +.*offline" "$("$NIGH" plan features.json --offline)"
 check_match "plan, its tenant" "[12]\. +mid +edge" "$("$NIGH" plan features.json --tenant acme)"
