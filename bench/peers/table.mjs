@@ -40,13 +40,16 @@ export function ratio(row) {
 // where the peer stands near the limit itself, no program can be much faster over the same bytes.
 const ratioAtLimit = row => row.share ? ratio(row) / row.share : NaN;
 
+// What a token reads: the weights, and the keys and values of the tokens before it.
+export const bytesOf = row => row.bytes + (row.cacheBytes ?? 0) * (row.context + row.count / 2);
+
 const verdict = (name, value, goal, { digits = 2, most = NaN } = {}) =>
     ({ name, value, goal, passed: value >= goal, known: Number.isFinite(value), digits, most });
 
 // What the issue asks of this row: none, one or two verdicts. `rows` are all rows of the run.
 export function verdicts(row, rows) {
     const goals = GOALS[row.file] ?? {}, out = [];
-    if (row.what === 'decode' && row.context === 0 && row.threads === 2 && !row.cpu) {
+    if (row.what === 'decode' && row.context === 0 && row.threads === 2 && !row.cpu && !row.cache) {
         if (goals.decode) out.push(verdict('x peer', ratio(row), goals.decode, { most: ratioAtLimit(row) }));
         if (goals.ceiling) out.push(verdict('of the memory', row.share ?? NaN, goals.ceiling));
     }
@@ -54,8 +57,10 @@ export function verdicts(row, rows) {
         out.push(verdict('x peer', ratio(row), goals.prompt, { most: ratioAtLimit(row) }));
     if (row.cpu === 'avx2' && ratio(row)) out.push(verdict('x peer without AVX-512', ratio(row), 1));
     if (row.what === 'decode' && row.context === 1024 && row.threads === 2) {
-        const short = rows.find(r => r.file === row.file && r.what === 'decode' && r.context === 128 && r.threads === 2);
-        if (short) out.push(verdict('of our own at 128', median(row.ours) / median(short.ours), 0.85));
+        const short = rows.find(r => r.file === row.file && r.what === 'decode' && r.context === 128 && r.threads === 2 &&
+            r.cache === row.cache);
+        const most = short ? bytesOf(short) / bytesOf(row) : NaN;
+        if (short) out.push(verdict('of our own at 128', median(row.ours) / median(short.ours), 0.85, { most }));
     }
     if (row.what === 'decode, busy') {
         const idle = rows.find(r => r.file === row.file && r.what === 'decode, idle');
@@ -75,10 +80,10 @@ const number = value => !Number.isFinite(value) ? '-' : value >= 1000 ? value.to
 const spread = values => values?.length ? `${number(Math.min(...values))}-${number(Math.max(...values))}` : '-';
 const percent = share => Number.isFinite(share) ? `${(share * 100).toFixed(0)} %` : '-';
 const name = row => `${row.what}${row.count ? ` ${row.count}` : ''}${row.context ? ` behind ${row.context}` : ''}` +
-    `${row.cpu ? `, ${row.cpu} only` : ''}`;
+    `${row.cpu ? `, ${row.cpu} only` : ''}${row.cache ? `, cache ${row.cache}` : ''}`;
 const verdictText = v => !v.known ? `no figure for "${v.name}"`
     : `${v.passed ? 'pass' : v.most < v.goal ? 'OVER THE LIMIT' : 'SHORT'}: ${v.value.toFixed(v.digits)} ${v.name}, wanted ` +
-      `${v.goal.toFixed(v.digits)}${v.most < v.goal ? `; this machine's own limit is ${v.most.toFixed(2)} x peer` : ''}`;
+      `${v.goal.toFixed(v.digits)}${v.most < v.goal ? `; the bytes alone allow ${v.most.toFixed(2)}` : ''}`;
 
 function align(lines) {
     const widths = lines[0].map((_, i) => Math.max(...lines.map(line => line[i].length)));
@@ -113,7 +118,7 @@ const cell = value => /[",\n]/.test(String(value)) ? `"${String(value).replaceAl
 // One line a row and engine: what was measured, median, lowest, highest, each round.
 export function csv(rows, about) {
     const head = ['date', 'commit', 'machine', 'flags', 'engine', 'file', 'what', 'cpu', 'threads', 'context', 'count', 'unit',
-        'median', 'low', 'high', 'rounds', 'ratio', 'share'];
+        'median', 'low', 'high', 'rounds', 'ratio', 'share', 'cache'];
     const lines = [head.join(',')];
     for (const row of rows)
         for (const engine of ['ours', 'peer', 'bench']) {
@@ -123,7 +128,7 @@ export function csv(rows, about) {
             lines.push([about.date, about.commit, about.machine, about.flags, about.engines[engine], row.file, row.what,
                 row.cpu ?? '', row.threads ?? '', row.context ?? '', row.count ?? '', row.unit, fixed(median(values)),
                 fixed(Math.min(...values)), fixed(Math.max(...values)), values.map(fixed).join(' '),
-                ours ? fixed(ratio(row)) : '', ours ? fixed(row.share) : ''].map(cell).join(','));
+                ours ? fixed(ratio(row)) : '', ours ? fixed(row.share) : '', row.cache ?? ''].map(cell).join(','));
         }
     return `${lines.join('\n')}\n`;
 }
