@@ -24,14 +24,16 @@
 enum {
     POOL_THREADS_MAX = 256,
     AHEAD_BYTES = 192 << 10,                /* of the next call, by each thread: a part of its level-2 cache */
-    LINE = 64
+    LINE = 64,
+    BURST_LINES = 24                        /* asked for in one go: what a core keeps under way at once */
 };
 #define SPIN_NS 50000u
 
 typedef struct { nigh_pool *pool; size_t worker; } start_arg;
 typedef struct { _Alignas(64) atomic_uint_fast64_t left; } share;
-/* What is still to be asked for: from `at` on `left` bytes, of which `row` lie here and the next ones `skip` behind. */
-typedef struct { const uint8_t *at; size_t left, row, row_bytes, skip; } ahead;
+/* What is still to be asked for: from `at` on `left` bytes, of which `here` belong to this piece; between two pieces
+ * lie `skip` bytes. */
+typedef struct { const uint8_t *at; size_t left, here, piece, skip; } ahead;
 
 /* A stretch of calls, one after the other: their number and time, and when it began on the clock and on the
  * caller's own processor time. */
@@ -118,32 +120,38 @@ static void take_chunks(nigh_pool *p, size_t worker, size_t threads) {
 
 /* ---- the next call's bytes ---- */
 
+/* The share of one thread, as far as it lies in one row. */
 static ahead ahead_of(const nigh_pool *p, size_t worker, size_t threads) {
     const nigh_pool_pieces *n = &p->next;
-    if (!n->bytes || n->count == 0) return (ahead){ 0 };
-    size_t first = n->count * worker / threads, end = n->count * (worker + 1) / threads, column = first % n->per_row;
-    const uint8_t *at = (const uint8_t *)n->bytes + first / n->per_row * n->stride + column * n->piece;
-    size_t row_bytes = n->per_row * n->piece;
-    return (ahead){ .at = at, .left = nigh_min(AHEAD_BYTES, (end - first) * n->piece),
-                    .row = row_bytes - column * n->piece, .row_bytes = row_bytes, .skip = n->stride - row_bytes };
+    size_t all = n->rows * n->count;
+    if (!n->bytes || all == 0) return (ahead){ 0 };
+    size_t first = all * worker / threads, end = all * (worker + 1) / threads, row = first / n->count;
+    size_t pieces = nigh_min(end - first, (row + 1) * n->count - first);
+    return (ahead){ .at = (const uint8_t *)n->bytes + row * n->row_stride + first % n->count * n->stride,
+                    .left = nigh_min(AHEAD_BYTES, pieces * n->piece), .here = n->piece, .piece = n->piece,
+                    .skip = n->stride - n->piece };
+}
+
+static void ask_lines(ahead *a, size_t lines) {
+    for (size_t i = 0; i < lines && a->left >= LINE; i++) {
+        __builtin_prefetch(a->at, 0, 2);
+        a->at += LINE;
+        a->left -= LINE;
+        a->here -= LINE;
+        if (a->here >= LINE) continue;
+        a->at += a->here + a->skip;
+        a->here = a->piece;
+    }
 }
 
 /* One look at a waiting loop: some lines asked for, or a pause. */
 static void wait_once(ahead *a) {
-    if (a->left < LINE) { relax(); return; }
-    for (size_t i = 0; i < 4 && a->left >= LINE; i++) {
-        __builtin_prefetch(a->at, 0, 2);
-        a->at += LINE;
-        a->left -= LINE;
-        a->row -= LINE;
-        if (a->row >= LINE) continue;
-        a->at += a->row + a->skip;
-        a->row = a->row_bytes;
-    }
+    if (a->left < LINE) relax();
+    else ask_lines(a, 4);
 }
 
 void nigh_pool_ahead(nigh_pool *p, const void *bytes, size_t count) {
-    nigh_pool_ahead_pieces(p, (nigh_pool_pieces){ bytes, LINE, nigh_max(1, count / LINE), count, count / LINE });
+    nigh_pool_ahead_pieces(p, (nigh_pool_pieces){ bytes, LINE, LINE, count / LINE, 0, 1 });
 }
 
 void nigh_pool_ahead_pieces(nigh_pool *p, nigh_pool_pieces next) {
@@ -220,6 +228,7 @@ static void *worker_main(void *arg) {
         threads = atomic_load(&p->active);      /* does not change while one that joined is not through */
         take_chunks(p, start.worker, threads);
         next = ahead_of(p, start.worker, threads);
+        ask_lines(&next, BURST_LINES);
         report_done(p);
     }
 }
@@ -344,6 +353,7 @@ static void close_call(nigh_pool *p, size_t threads) {
     size_t joined = (size_t)(atomic_fetch_and(&p->ticket, ~(uint_fast64_t)1) >> 1 & 0x7fff);
     uint64_t until = 0;
     ahead next = ahead_of(p, 0, threads);
+    ask_lines(&next, BURST_LINES);
     for (unsigned i = 0; atomic_load_explicit(&p->finished, memory_order_acquire) != joined; i++) {
         wait_once(&next);
         if ((i & 63) != 63) continue;

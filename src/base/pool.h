@@ -21,9 +21,10 @@ size_t nigh_pool_size(const nigh_pool *p);      /* 1 for NULL */
 /* Calls fn until 0..count is done; returns when every part is. grain 0 counts as 1. */
 void nigh_pool_run(nigh_pool *p, nigh_pool_fn *fn, void *ud, size_t count, size_t grain);
 
-/* What the call after the next one will read: `count` pieces of `piece` bytes, `per_row` of them side by side, the rows
- * `stride` bytes apart. A thread's share begins with the piece of its first unit. */
-typedef struct { const void *bytes; size_t piece, per_row, stride, count; } nigh_pool_pieces;
+/* What the call after the next one will read: `rows` rows of `count` pieces of `piece` bytes, a multiple of 64; the
+ * pieces of a row lie `stride` bytes apart, the rows `row_stride`. A thread's share begins with the piece of its first
+ * unit. */
+typedef struct { const void *bytes; size_t piece, stride, count, row_stride, rows; } nigh_pool_pieces;
 
 /* Says it before a call: whoever has to wait asks for the beginning of its share. Only a hint; bytes may be NULL
  * (nothing), and the memory may be gone by then. */

@@ -3,9 +3,10 @@
  * Attention is cut into tiles: one key/value head with all query heads that share it, and some tokens. A tile goes
  * through the blocks of its cache in rising order, computes the part of each and folds it into the result, so that keys
  * and values are read once for the whole tile. Where there are too few tiles for the threads (one token of a model with
- * three key/value heads), the blocks of all tiles are handed out one by one, the heads of a block after each other as
- * they lie in memory; their parts are kept, and whoever computes the last part of a tile folds them all, in the same
- * order. The result is the same to the bit (kernel.h). Each kernel is told what its thread reads next. */
+ * three key/value heads), the blocks of all tiles are handed out one by one; their parts are kept, and after every few
+ * of them, and after the last, what can be folded is folded, in the same order. Short texts go block by block, as they
+ * lie in memory, long ones tile by tile, so that a thread folds most of its parts while they are near. The result is
+ * the same to the bit (kernel.h). Each kernel is told what its thread reads next, also behind its last block. */
 #include <stdatomic.h>
 
 #include "engine/graph.h"
@@ -17,6 +18,9 @@ enum {
     TILE_QUERIES = 64,              /* queries that share one pass over keys and values */
     QUERIES_MAX = 128,              /* not less than NIGH_GROUP_MAX and TILE_QUERIES */
     SPLIT_TILES = 64,               /* more tiles than this are never split */
+    SPLIT_UNITS = 4096,             /* blocks of all tiles that one round can have */
+    FOLD_EVERY = 4,                 /* units, until a thread looks what it can fold: a look is not for nothing */
+    SHORT_BLOCKS = 8,               /* of a short text */
     STORE_TOKENS = 16               /* tokens whose keys are stored by one thread: they share cache lines */
 };
 
@@ -26,6 +30,19 @@ static const nigh_span *span_of(const nigh_graph *g, size_t row) {
     const nigh_span *s = g->spans;
     while (row >= (size_t)s->first + s->count) s++;
     return s;
+}
+
+/* Where a key and a value of few tokens will be put comes while the queries are rotated, a part with each head, so that
+ * storing does not wait for one line after the other: a key is spread over all the lines of its group of 16. */
+static void ask_for_place(const nigh_graph *g, const nigh_span *s, uint32_t layer_idx, size_t pos, uint32_t head) {
+    const nigh_hparams *h = &g->m->h;
+    uint32_t group = h->heads / h->kv_heads, part = head % group;
+    size_t bytes = nigh_kv_value_bytes(s->session->type), row = h->head_dim * bytes, at = pos % NIGH_KV_BLOCK;
+    const uint8_t *block = nigh_session_head(s->session, layer_idx, head / group)
+                           + pos / NIGH_KV_BLOCK * s->session->block_bytes;
+    const uint8_t *key = block + at / 16 * 16 * row, *value = block + nigh_kv_half_bytes(s->session->type, h->head_dim);
+    for (size_t i = 16 * row * part / group; i < 16 * row * (part + 1) / group; i += 64) __builtin_prefetch(key + i);
+    for (size_t i = 0; part == 0 && i < 2 * row; i += 64) __builtin_prefetch(value + at / 2 * 2 * row + i);
 }
 
 static void store_rows(void *ud, size_t worker, size_t begin, size_t end) {
@@ -39,7 +56,10 @@ static void store_rows(void *ud, size_t worker, size_t begin, size_t end) {
         const nigh_span *s = span_of(g, t);
         size_t table = h->rope_original ? s->session->limit > h->rope_original : j->table;
         const float *c = g->cos[table] + t * half, *n = g->sin[table] + t * half;
-        for (uint32_t i = 0; half && i < h->heads; i++) g->k->rope(g->q + t * h->q_dim + i * dim, c, n, half, adjacent);
+        for (uint32_t i = 0; i < h->heads; i++) {
+            if (g->count <= FEW_TOKENS) ask_for_place(g, s, j->layer_idx, g->pos[t], i);
+            if (half) g->k->rope(g->q + t * h->q_dim + i * dim, c, n, half, adjacent);
+        }
         for (uint32_t i = 0; i < h->kv_heads; i++) {
             float *key = g->kk + t * h->kv_dim + i * dim;
             if (half) g->k->rope(key, c, n, half, adjacent);
@@ -180,47 +200,75 @@ static void attend_tiles(void *ud, size_t worker, size_t begin, size_t end) {
 
 /* ---- blocks of a few tiles, in rounds: as many blocks as there is room for their parts ---- */
 
-/* Tiles that differ in the head alone stand together; a unit of work is one block of one of them, and of such a company
- * the units go block by block, head by head. The memory of the graph's parts holds the tiles, their states, the parts.
- */
+/* Blocks of a tile in this round: that are computed, that are folded; and whether somebody folds. */
+typedef struct { _Alignas(64) atomic_size_t done; atomic_bool busy; size_t folded; } fold_line;
+
+/* Says that a part is there: the number of the round that has computed it. It is never cleared, so that a line of it
+ * moves between the threads only where one folds what another has computed. */
+typedef struct { _Alignas(64) atomic_uint_fast64_t round; } part_flag;
+
+/* Tiles that differ in the head alone stand together. A unit of work is one block of one tile; of a short text the
+ * units of such a company go block by block, head by head, of a long one tile by tile. The memory of the graph's parts
+ * holds the tiles, their states, the parts, and at its end, where nothing else ever lies, the flags and the number of
+ * the last round. */
 typedef struct {
     const nigh_graph *g;
     tile *tiles;
     float *states, *parts;
-    size_t count, heads, first_block, blocks, part_floats, state_floats;
+    part_flag *flags;                           /* [count][blocks] */
+    uint_fast64_t round;
+    size_t count, heads, first_block, blocks, part_floats, state_floats, threads;
+    const nigh_mat *after;                      /* what is read after the last block */
     bool last;
-    atomic_size_t done[SPLIT_TILES];            /* blocks of this round that are computed, by tile */
+    fold_line lines[SPLIT_TILES];
 } split_job;
+
+static bool has_block(const tile *t, size_t block) { return block >= t->first_block && block < t->last_block; }
 
 typedef struct { size_t tile_idx, block_idx; } split_unit;
 
 static split_unit unit_of(const split_job *s, size_t n) {
+    if (s->blocks > SHORT_BLOCKS) return (split_unit){ n / s->blocks, n % s->blocks };
     size_t company = n / (s->heads * s->blocks), rest = n % (s->heads * s->blocks);
     return (split_unit){ company * s->heads + rest % s->heads, rest / s->heads };
 }
 
-static bool has_block(const tile *t, size_t block) { return block >= t->first_block && block < t->last_block; }
-
 static float *state_of(const split_job *s, size_t tile_idx) { return s->states + tile_idx * s->state_floats; }
-static float *part_of(const split_job *s, split_unit u) {
-    return s->parts + (u.tile_idx * s->blocks + u.block_idx) * s->part_floats;
-}
 
-static const uint8_t *bytes_of(const split_job *s, size_t n) {
-    if (n >= s->count * s->blocks) return NULL;
+/* What a worker reads after unit n: the next one, and behind the last one of its share the first bytes of its share of
+ * the next product. NULL where that is not known. */
+static const uint8_t *bytes_behind(const split_job *s, size_t worker, size_t n) {
+    size_t units = s->count * s->blocks, end = units * (worker + 1) / s->threads;
+    if (++n == end && s->last) {
+        size_t groups = (s->after->rows + NIGH_ROWS - 1) / NIGH_ROWS;
+        return s->after->data + groups * worker / s->threads * s->after->group_bytes;
+    }
+    if (n >= units) return NULL;
     split_unit u = unit_of(s, n);
     const tile *t = &s->tiles[u.tile_idx];
     size_t block = s->first_block + u.block_idx;
     return has_block(t, block) ? t->a.blocks + block * t->a.block_stride : NULL;
 }
 
-static void fold_round(const split_job *s, size_t tile_idx) {
-    const nigh_kernels *k = s->g->k;
+/* Folds the parts that wait, in rising order, unless somebody does. Who stops looks whether the last part has come
+ * meanwhile: its thread saw that somebody was at it, and left it to him. */
+static void fold_waiting(split_job *s, size_t tile_idx) {
     const tile *t = &s->tiles[tile_idx];
-    for (size_t b = 0; b < s->blocks; b++)
-        if (has_block(t, s->first_block + b))
-            k->fold(&t->a, part_of(s, (split_unit){ tile_idx, b }), state_of(s, tile_idx));
-    if (s->last) end_tile(k, t, state_of(s, tile_idx));
+    fold_line *line = &s->lines[tile_idx];
+    const part_flag *flags = s->flags + tile_idx * s->blocks;
+    do {
+        if (atomic_exchange(&line->busy, true)) return;
+        size_t at = line->folded;
+        for (; at < s->blocks && atomic_load_explicit(&flags[at].round, memory_order_acquire) == s->round; at++)
+            if (has_block(t, s->first_block + at))
+                s->g->k->fold(&t->a, s->parts + (tile_idx * s->blocks + at) * s->part_floats, state_of(s, tile_idx));
+        line->folded = at;
+        if (at == s->blocks) {
+            if (s->last) end_tile(s->g->k, t, state_of(s, tile_idx));
+            return;
+        }
+        (void)atomic_exchange(&line->busy, false);
+    } while (atomic_load(&line->done) == s->blocks);
 }
 
 static void attend_blocks(void *ud, size_t worker, size_t begin, size_t end) {
@@ -228,36 +276,60 @@ static void attend_blocks(void *ud, size_t worker, size_t begin, size_t end) {
     for (size_t n = begin; n < end; n++) {
         split_unit u = unit_of(s, n);
         const tile *t = &s->tiles[u.tile_idx];
-        if (has_block(t, s->first_block + u.block_idx)) {
+        size_t block = s->first_block + u.block_idx, at = u.tile_idx * s->blocks + u.block_idx;
+        if (has_block(t, block)) {
             nigh_attn a = t->a;
-            a.next = bytes_of(s, n + 1);
+            a.next = bytes_behind(s, worker, n);
             a.scratch = s->g->scratch + worker * s->g->scratch_stride;
-            s->g->k->attend(&a, s->first_block + u.block_idx, part_of(s, u));
+            s->g->k->attend(&a, block, s->parts + at * s->part_floats);
         }
-        if (atomic_fetch_add(&s->done[u.tile_idx], 1) + 1 == s->blocks) fold_round(s, u.tile_idx);
+        atomic_store_explicit(&s->flags[at].round, s->round, memory_order_release);
+        size_t done = atomic_fetch_add(&s->lines[u.tile_idx].done, 1) + 1;
+        if (done == s->blocks || u.block_idx % FOLD_EVERY == FOLD_EVERY - 1) fold_waiting(s, u.tile_idx);
     }
 }
 
-static void attend_split(const attend_job *j, size_t tiles) {
-    split_job s = { .g = j->g, .count = tiles, .heads = j->g->m->h.kv_heads };
-    size_t first = SIZE_MAX, last = 0;
-    s.tiles = (tile *)(void *)j->g->parts;
-    for (size_t n = 0; n < tiles; n++) {
-        tile *t = &s.tiles[n];
+/* Finds the tiles and gives everything its place; the lines are left to the rounds. room: blocks that a round can
+ * have. */
+static void place_split(split_job *s, const attend_job *j, size_t *first, size_t *last, size_t *room) {
+    *first = SIZE_MAX, *last = 0;
+    s->g = j->g;
+    s->after = &j->g->m->layers[j->layer_idx].wo;
+    s->heads = j->g->m->h.kv_heads;
+    s->part_floats = s->state_floats = 0;
+    s->tiles = (tile *)(void *)j->g->parts;
+    for (size_t n = 0; n < s->count; n++) {
+        tile *t = &s->tiles[n];
         find_tile(t, j, n);
-        first = nigh_min(first, t->first_block);
-        last = nigh_max(last, t->last_block);
-        s.part_floats = nigh_max(s.part_floats, nigh_attn_part(t->a.count, t->a.head_dim));
-        s.state_floats = nigh_max(s.state_floats, state_floats(t->a.count, t->a.head_dim));
+        *first = nigh_min(*first, t->first_block);
+        *last = nigh_max(*last, t->last_block);
+        s->part_floats = nigh_max(s->part_floats, nigh_attn_part(t->a.count, t->a.head_dim));
+        s->state_floats = nigh_max(s->state_floats, state_floats(t->a.count, t->a.head_dim));
     }
-    s.states = j->g->parts + tiles * TILE_FLOATS;
-    s.parts = s.states + tiles * s.state_floats;
+    s->states = j->g->parts + s->count * TILE_FLOATS;
+    s->parts = s->states + s->count * s->state_floats;
+    s->flags = (part_flag *)(void *)(j->g->parts + NIGH_GRAPH_PARTS_FLOATS) - SPLIT_UNITS;
+    size_t floats = (size_t)((float *)(void *)(s->flags - 1) - s->parts);
+    *room = nigh_min(floats / s->part_floats, SPLIT_UNITS) / s->count;
+}
+
+static void attend_split(const attend_job *j, size_t tiles) {
+    split_job s;
+    size_t first, last, room;
+    s.count = tiles;
+    s.threads = nigh_pool_about(j->g->pool).active;
+    place_split(&s, j, &first, &last, &room);
     for (size_t n = 0; n < tiles; n++) begin_tile(j->g->k, &s.tiles[n], state_of(&s, n));
-    size_t room = (size_t)(j->g->parts + NIGH_GRAPH_PARTS_FLOATS - s.parts) / (tiles * s.part_floats);
+    part_flag *last_round = s.flags - 1;
     for (s.first_block = first; s.first_block < last; s.first_block += s.blocks) {
+        s.round = atomic_fetch_add(&last_round->round, 1) + 1;
         s.blocks = nigh_min(room, last - s.first_block);
         s.last = s.first_block + s.blocks == last;
-        for (size_t n = 0; n < tiles; n++) atomic_store(&s.done[n], 0);
+        for (size_t n = 0; n < tiles; n++) {
+            atomic_init(&s.lines[n].done, 0);
+            atomic_init(&s.lines[n].busy, false);
+            s.lines[n].folded = 0;
+        }
         nigh_pool_run(j->g->pool, attend_blocks, &s, tiles * s.blocks, 1);
     }
 }
@@ -292,9 +364,11 @@ void nigh_graph_attend_ahead(const nigh_graph *g, uint32_t layer_idx) {
         return;
     }
     size_t blocks = (g->spans[0].pos + g->spans[0].count + NIGH_KV_BLOCK - 1) / NIGH_KV_BLOCK;
-    nigh_pool_ahead_pieces(g->pool, (nigh_pool_pieces){ .bytes = nigh_session_head(s, layer_idx, 0),
-                                                        .piece = s->head_bytes, .per_row = heads,
-                                                        .stride = s->block_bytes, .count = blocks * heads });
+    nigh_pool_pieces heads_first = { nigh_session_head(s, layer_idx, 0), s->head_bytes, s->head_bytes, heads,
+                                     s->block_bytes, blocks };
+    nigh_pool_pieces blocks_first = { nigh_session_head(s, layer_idx, 0), s->head_bytes, s->block_bytes, blocks,
+                                      s->head_bytes, heads };
+    nigh_pool_ahead_pieces(g->pool, blocks > SHORT_BLOCKS ? blocks_first : heads_first);
 }
 
 void nigh_graph_attend(nigh_graph *g, uint32_t layer_idx, uint32_t window) {

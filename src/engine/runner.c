@@ -185,6 +185,7 @@ static nigh_status some_logits(nigh_runner *r, const wanted *w, size_t count, ni
         direct = direct && w[i].to == w[0].to + i * vocab;
     }
     float *out = direct ? w[0].to : r->logits;
+    nigh_graph_ahead(g, &r->m->layers[0].wq, &r->m->layers[0].wv);      /* most often another token follows */
     nigh_graph_linear_rows(g, r->out_rows, (uint32_t)count, &(nigh_linear){ &r->m->output, NULL, out, NULL }, 1);
     if (r->m->h.final_softcap > 0) g->k->softcap(out, r->m->h.final_softcap, count * vocab);
     for (size_t i = 0; !direct && i < count; i++) memcpy(w[i].to, out + i * vocab, vocab * sizeof(float));

@@ -28,7 +28,8 @@ static bool run_once(nigh_pool *p, size_t count, size_t grain) {
     static marks m;
     memset(&m, 0, sizeof m);
     m.grain = grain;
-    nigh_pool_ahead(p, &m, sizeof m);
+    if (count % 2) nigh_pool_ahead(p, &m, sizeof m);
+    else nigh_pool_ahead_pieces(p, (nigh_pool_pieces){ &m, 64 * grain, 128 * grain, count / 4, 192, 3 });
     nigh_pool_run(p, mark, &m, count, grain);
     for (size_t i = 0; i < COUNT_MAX; i++)
         if (atomic_load(&m.seen[i]) != (i < count)) return false;
