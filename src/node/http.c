@@ -35,7 +35,8 @@
 
 #include "base/os.h"
 
-enum { POOL_BYTES = 32768, DRAIN_BYTES_MAX = 65536, DISCARD_FACTOR = 4, BACKLOG = 4096, SILENT_S = 75,
+/* POOL_BYTES: of each connection, the least that takes the largest head: the library writes over half of it. */
+enum { POOL_BYTES = 24576, DRAIN_BYTES_MAX = 65536, DISCARD_FACTOR = 4, BACKLOG = 4096, SILENT_S = 75,
     CONNECTIONS_MAX = 4096, FILES_BESIDE = 256 };
 
 static uint64_t now_ms(void) { return nigh_os_now_ns() / 1000000; }

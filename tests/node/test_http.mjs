@@ -235,6 +235,9 @@ const table = () => [
   ['ok percent codes', get('/%68ealth'), [200], false],
   ['ok OPTIONS *', `OPTIONS * HTTP/1.1\r\n${H()}\r\n`, [204], false],
   ['ok 100 fields', `GET /health HTTP/1.1\r\n${H()}${big('a: b\r\n', 99)}\r\n`, [200], false],
+  ['ok 100 fields, 16,000 bytes', `GET /health HTTP/1.1\r\n${H()}${big(`a: ${'b'.repeat(155)}\r\n`, 99)}\r\n`, [200], false],
+  ['ok POST behind 16,000 bytes', post(`${big(`a: ${'b'.repeat(155)}\r\n`, 94)}Content-Length: ${body.length}\r\n`, body), [200], false],
+  ['ok one field, 16,000 bytes', `GET /health HTTP/1.1\r\n${H()}a: ${'b'.repeat(15900)}\r\n\r\n`, [200], false],
   ['ok bytes over 127 in a value', `GET /health HTTP/1.1\r\n${H()}X: \u00e9\r\n\r\n`, [200], false],
   ['ok POST', post(`Content-Length: ${body.length}\r\n`, body), [200], false],
   [
