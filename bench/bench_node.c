@@ -238,9 +238,12 @@ static double hold(int port, const char *request, size_t streams, size_t *held) 
         conns[i].fd = connect_to(port, (unsigned)i + 1000);
         if (conns[i].fd < 0) continue;
         give(&conns[i], request, strlen(request), 0);
-        if (i % 100 == 99) usleep(20000);       /* no more than the backlogs on the way take */
+        if (i % 100 == 99) usleep(40000);       /* no more than the backlogs on the way take */
     }
-    sleep(4);
+    sleep(6);
+    double cpu = node_cpu_s();
+    sleep(2);
+    cpu = node_cpu_s() - cpu;
     for (size_t i = 0; i < streams && i < CONNS_MAX; i++) {
         char in[4096];
         ssize_t n = conns[i].fd >= 0 ? recv(conns[i].fd, in, sizeof in, 0) : 0;
@@ -248,6 +251,7 @@ static double hold(int port, const char *request, size_t streams, size_t *held) 
     }
     double mb = node_mb();
     printf("memory with %zu of %zu streams open,%.1f MB\n", open_count, streams, mb);
+    printf("of a core while they are silent,%.1f %%\n", cpu / 2 * 100);
     for (size_t i = 0; i < streams && i < CONNS_MAX; i++) if (conns[i].fd >= 0) close(conns[i].fd);
     *held = open_count;
     return mb;

@@ -37,7 +37,7 @@
 
 /* POOL_BYTES: of each connection, the least that takes the largest head: the library writes over half of it. */
 enum { POOL_BYTES = 24576, DRAIN_BYTES_MAX = 65536, DISCARD_FACTOR = 4, BACKLOG = 4096, SILENT_S = 75,
-    CONNECTIONS_MAX = 4096, FILES_BESIDE = 256 };
+    CONNECTIONS_MAX = 4096, FILES_BESIDE = 256, FILES_MOST = 1 << 21 };
 
 static uint64_t now_ms(void) { return nigh_os_now_ns() / 1000000; }
 
@@ -75,7 +75,10 @@ static void on_connection(void *ud, struct MHD_Connection *c, void **context,
         if (!conn || !info) return;
         conn->fd = info->connect_fd;
         conn->since_ms = now_ms();
+        struct epoll_event hup = { .events = EPOLLRDHUP | EPOLLET, .data.fd = conn->fd };
+        (void)epoll_ctl(h->leaving, EPOLL_CTL_ADD, conn->fd, &hup);     /* refused: only its deadlines end it */
         pthread_mutex_lock(&h->lock);
+        if ((size_t)conn->fd < h->files) h->left[conn->fd] = 0;
         conn->next = h->conns;
         if (h->conns) h->conns->prev = conn;
         h->conns = conn;
@@ -464,7 +467,8 @@ static rlim_t allow_files(rlim_t wanted) {
 }
 
 /* A number that was asked for holds, or it is an error; the default is what there is. */
-static nigh_status allow_connections(nigh_http_opts *o, nigh_err *err) {
+static nigh_status allow_connections(nigh_http *h, nigh_err *err) {
+    nigh_http_opts *o = &h->opts;
     bool asked = o->connections_max != 0;
     if (!asked) o->connections_max = CONNECTIONS_MAX;
     rlim_t wanted = 2 * (rlim_t)o->connections_max + FILES_BESIDE, files = allow_files(asked ? wanted : 65536);
@@ -473,6 +477,11 @@ static nigh_status allow_connections(nigh_http_opts *o, nigh_err *err) {
             "-Hn): that is enough for %llu", o->connections_max, (unsigned long long)wanted, (unsigned long long)files,
             (unsigned long long)(files > FILES_BESIDE ? (files - FILES_BESIDE) / 2 : 0));
     if (files > 64 && o->connections_max > files - 64) o->connections_max = (unsigned)files - 64;
+    h->files = files && files < FILES_MOST ? (size_t)files : FILES_MOST;
+    h->left = nigh_alloc(1, h->files);
+    h->leaving = epoll_create1(EPOLL_CLOEXEC);
+    if (!h->left) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the server");
+    if (h->leaving < 0) return nigh_fail(err, NIGH_EIO, 0, "no more files can be opened");
     if (!o->per_address_max) o->per_address_max = (unsigned)nigh_max(o->connections_max / 4, 1024);
     return NIGH_OK;
 }
@@ -590,6 +599,8 @@ static void release(nigh_http *h) {
     if (h->daemon) MHD_stop_daemon(h->daemon);
     if (h->epoll >= 0) close(h->epoll);
     if (h->event >= 0) close(h->event);
+    if (h->leaving >= 0) close(h->leaving);
+    nigh_free(h->left);
     pthread_cond_destroy(&h->wake);
     pthread_mutex_destroy(&h->lock);
     nigh_free(h);
@@ -604,14 +615,14 @@ nigh_status nigh_http_open(nigh_http **out, const nigh_http_opts *o, nigh_err *e
     nigh_http *h = nigh_alloc(sizeof *h, 1);
     if (!h) return nigh_fail(err, NIGH_ENOMEM, 0, "not enough memory for the server");
     h->opts = *o;
-    h->epoll = h->event = -1;
+    h->epoll = h->event = h->leaving = -1;
     fill_defaults(&h->opts);
     pthread_mutex_init(&h->lock, NULL);
     pthread_condattr_init(&clock);
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&h->wake, &clock);
     pthread_condattr_destroy(&clock);
-    nigh_status status = allow_connections(&h->opts, err);
+    nigh_status status = allow_connections(h, err);
     if (status == NIGH_OK) status = listen_on(o->host, o->port, &fd, &h->port, err);
     if (status == NIGH_OK) status = own_names(h, err);
     if (status == NIGH_OK) status = start_thread(h, &fd, err);

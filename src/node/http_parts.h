@@ -76,6 +76,9 @@ struct nigh_http {
     nigh_hosts hosts;
     uint16_t port;
     pthread_t watcher;
+    int leaving;                        /* an epoll of its own: whose client hung up */
+    uint8_t *left;                      /* [files] by number of the socket: it may have; under lock */
+    size_t files;
     pthread_mutex_t lock;
     pthread_cond_t wake;                /* of the watcher; CLOCK_MONOTONIC */
     bool work_began;
