@@ -199,7 +199,7 @@ async function dies(signal, dumps) {
     run: at('nigh'), under: ['bash', '-c', 'ulimit -c unlimited; exec "$@"', 'bash', ...nobody],
     env: { NIGH_CORE_DUMPS: dumps ? '1' : '', ASAN_OPTIONS: 'handle_segv=0:handle_abort=0' } });
   const asked = d.post('/v1/chat/completions', { model: 'feature/f', messages: [{ role: 'user', content: kinds[0]() }] }).catch(() => null);
-  for (let i = 0; i < 100 && !provider.seen().length; i++) await sleep(20);
+  for (let i = 0; i < 500 && !provider.seen().length; i++) await sleep(20);
   check(provider.seen().length, 'it did not ask');
   const look = 'for f in environ maps mem; do (true < /proc/$0/$f) 2> /dev/null && printf "%s " $f; done; true';
   const [peek, ...words] = [...nobody, 'sh', '-c', look, String(d.child.pid)];

@@ -4,7 +4,7 @@
 // settings gets all of these prompts, whole, cut and in errors; its files are searched, and the packets that leave its network counted.
 //   NIGH_SUITE=all node tests/node/test_silence.mjs        every test with a node; a,b: these; otherwise three
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -98,7 +98,10 @@ async function ownNetwork(argv, env, cwd) {
   const line = `nsil${process.pid % 10000}`, run = (...words) => spawnSync(words[0], words.slice(1), { encoding: 'utf8' }).status === 0;
   if (process.getuid() !== 0) return null;
   const child = spawn('unshare', ['-n', 'sh', '-c', 'read go; exec "$@"', 'sh', ...argv], { env, cwd });
-  await sleep(300);
+  child.on('error', () => {});          // there is no unshare
+  const netOf = (pid) => { try { return readlinkSync(`/proc/${pid}/ns/net`); } catch { return null; } };
+  for (let i = 0; i < 200 && child.pid && child.exitCode === null && netOf(child.pid) === netOf('self'); i++) await sleep(20);
+  if (!child.pid || child.exitCode !== null || netOf(child.pid) === netOf('self')) return null;
   const inside = (...words) => run('nsenter', '-t', String(child.pid), '-n', ...words), net = `10.214.${process.pid % 200}`;
   const good = run('ip', 'link', 'add', line, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', String(child.pid)) &&
     run('sh', '-c', `echo 1 > /proc/sys/net/ipv6/conf/${line}/disable_ipv6; ip addr add ${net}.1/24 dev ${line} && ip link set ${line} up`) &&
