@@ -149,7 +149,7 @@ up('example: plain HTML with one script tag', async () => {
 
 up('example: a textarea that completes, a keystroke at a time', async () => {
   const page = await open('autocomplete.html', { ready: () => !document.getElementById('text').disabled });
-  await page.locator('#text').pressSequentially('Once upon a time there was a little girl who lived in a small house near the sea', { delay: 30 });
+  await page.locator('#text').pressSequentially('Once upon a time there was a little girl who lived in a small house near the sea', { delay: 15 });
   await page.waitForFunction(() => document.getElementById('ghost').textContent.length > 0);
   await sleep(100);
   const ghost = await page.locator('#ghost').textContent(), before = await page.locator('#text').inputValue();

@@ -277,7 +277,7 @@ up('the probe sees a WebGPU adapter, and that it calculates', async () => {
   const own = await launch({ args: ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'] }, null);
   const other = await own.newContext(), p = await openPage(other);
   const got = await p.evaluate(async () => {
-    for (let i = 0; i < 5; i++) {
+    for (let i = 0; i < 15; i++) {
       const found = await sdk.probe({ fresh: true });
       if (found.webgpu.works) return found.webgpu;
     }

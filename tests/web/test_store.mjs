@@ -64,13 +64,13 @@ const fresh = async () => {
 up('a download killed 20 times at random points completes, and no piece that was kept comes twice', async () => {
   const context = await newContext(), first = seed;
   site.log.length = 0;
-  site.slowMs = 25;
+  site.slowMs = 15;
   site.extra['/load.html'] = '<!doctype html><script type="module" src="/load.js"></script>';
   site.extra['/load.js'] = "import { open } from '/sdk/nigh.js'; open({ backend: 'tab', model: '/m.json' });";
   const victim = await context.newPage();
   for (let kill = 0; kill < 20; kill++) {
     await victim.goto(`${site.origin}/load.html`);
-    await sleep(120 + random() * 250);
+    await sleep(60 + random() * 150);
   }
   await victim.close();
   site.slowMs = 0;
