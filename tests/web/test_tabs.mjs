@@ -171,19 +171,22 @@ up('the leading tab is frozen: it hands over within a second, and has its own an
 });
 
 up('a page that is left and comes back by the way back still answers', async () => {
-  const context = await own.newContext(), page = await openPage(context, `${site.origin}/p.html`);
-  await open(page, { ...SLOW, model: '/m.json' });
-  await page.evaluate((o) => {
-    window.mine = nigh.complete('Once upon a time', o);
-    mine.then(() => {}, () => {});
-    window.shown = [];
-    addEventListener('pageshow', (e) => shown.push(e.persisted));
-  }, O);
-  await page.goto(`${site.origin}/q.html`);
-  await page.goBack({ waitUntil: 'commit' });
-  const why = () => JSON.stringify(performance.getEntriesByType('navigation')[0].notRestoredReasons);
-  equal(await page.evaluate(() => window.shown ?? null), [true], `it was kept: ${await page.evaluate(why)}`);
-  equal(await page.evaluate(async () => (await mine).text), whole);
+  let kept = null;
+  for (let i = 0; i < 5 && !kept?.[0]; i++) { // a browser in need of time does not keep it; then it begins anew
+    const context = await own.newContext(), page = await openPage(context, `${site.origin}/p.html`);
+    await open(page, { ...SLOW, model: '/m.json' });
+    await page.evaluate((o) => {
+      window.mine = nigh.complete('Once upon a time', o);
+      mine.then(() => {}, () => {});
+      addEventListener('pageshow', (e) => { window.shown = e.persisted; });
+    }, O);
+    await page.goto(`${site.origin}/q.html`);
+    await page.goBack({ waitUntil: 'commit' });
+    kept = await page.evaluate(() => [window.shown ?? false, JSON.stringify(performance.getEntriesByType('navigation')[0].notRestoredReasons)]);
+    if (kept[0]) equal(await page.evaluate(async () => (await mine).text), whole);
+    await context.close();
+  }
+  equal(kept[0], true, `it was never kept: ${kept[1]}`);
   await own.close();
   await site.stop();
 });
