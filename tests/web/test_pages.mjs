@@ -2,7 +2,7 @@
 // Pictures go to tests/web/artifacts.
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { Node, check, equal, main, shipped, sleep } from '../node/node.mjs';
+import { Node, check, equal, main, shipped, skip, sleep, tiny } from '../node/node.mjs';
 import { art, closeAll, fits, lowContrast, n, newContext, openPage, unnamed, up, walk } from './browser.mjs';
 
 const home = () => `http://${n.host}/`;
@@ -74,6 +74,28 @@ up('models: kept with one click, listed, deleted', async () => {
   equal(await page.evaluate(() => document.activeElement.id), 'kept-title', 'the focus is where the button was');
   equal(page.said, []);
   await context.close();
+});
+
+up('two models: each is kept by itself, and the one that is chosen writes', async () => {
+  if (!existsSync(tiny)) skip('the reference models are not here');
+  const node = await Node.start([tiny], existsSync(shipped) ? { model: shipped } : {}), context = await newContext();
+  const page = await openPage(context, `http://${node.host}/#models`, { sdk: false });
+  const there = page.locator('section[aria-labelledby=there-title] li');
+  check(/0\.3 M parameters at 32\.\d bits/.test(await there.nth(1).textContent()), await there.nth(1).textContent());
+  await there.nth(1).locator('button.fetch').click();
+  await page.waitForFunction(() => /^stories260K is kept in this browser/.test(document.querySelector('#models-said').textContent));
+  await page.waitForFunction(() => document.querySelectorAll('button.delete').length === 1);
+  check(/Also kept/.test(await there.nth(1).textContent()) && (await there.first().locator('button.fetch').count()) === 1, 'the other is not');
+  await page.locator('#model').selectOption('stories260K');
+  await page.locator('label:has(#place-tab)').click();
+  await go(page, 'write');
+  await page.locator('#run').click();
+  const line = await receiptOf(page, '#receipt');
+  const hash = await page.evaluate(async () => (await (await import('/sdk/nigh.js')).models())[0].sha256.slice(0, 12));
+  check(line.startsWith(`in this tab · model ${hash} `), line);
+  equal(page.said, []);
+  await context.close();
+  await node.stop();
 });
 
 up('device: the probe in words, tokens a second in both places, no long tasks', async () => {
