@@ -105,17 +105,20 @@ ALWAYS void score_ints(nigh_type type, const query_tile *t, size_t queries, size
     }
 }
 
-/* nigh_weightf of 16 values. */
-ALWAYS v16 weights_of(v16 x) {
+/* nigh_weightf of `count` times 16 values, side by side, since each of its steps waits for the one before. */
+ALWAYS void weights_of(v16 *x, size_t count) {
     const v16 magic = v16_set1(12582912.0f);
-    v16 t = v16_max(v16_set1(-100.0f), v16_mul(x, v16_set1(1.44269504f)));
-    v16 shifted = v16_add(t, magic), f = v16_sub(t, v16_sub(shifted, magic));
-    v16 p = v16_add(v16_mul(f, v16_set1(0.00111255073f)), v16_set1(0.00966628268f));
-    p = v16_add(v16_mul(p, f), v16_set1(0.0555740036f));
-    p = v16_add(v16_mul(p, f), v16_set1(0.240223512f));
-    p = v16_add(v16_mul(p, f), v16_set1(0.693142831f));
-    p = v16_add(v16_mul(p, f), v16_set1(1.0f));
-    return v16_raise(p, shifted);
+    static const float terms[] = { 0.00966628268f, 0.0555740036f, 0.240223512f, 0.693142831f, 1.0f };
+    UNSET v16 shifted[KEY_GROUPS], p[KEY_GROUPS];
+    UNROLL for (size_t i = 0; i < count; i++) {
+        x[i] = v16_max(v16_set1(-100.0f), v16_mul(x[i], v16_set1(1.44269504f)));
+        shifted[i] = v16_add(x[i], magic);
+        x[i] = v16_sub(x[i], v16_sub(shifted[i], magic));
+        p[i] = v16_set1(0.00111255073f);
+    }
+    UNROLL for (size_t n = 0; n < NIGH_COUNT(terms); n++)
+        UNROLL for (size_t i = 0; i < count; i++) p[i] = v16_add(v16_mul(p[i], x[i]), v16_set1(terms[n]));
+    UNROLL for (size_t i = 0; i < count; i++) x[i] = v16_raise(p[i], shifted[i]);
 }
 
 static void cap_and_distance(const query_tile *t, size_t i, size_t lo, size_t hi) {
@@ -129,41 +132,21 @@ static void cap_and_distance(const query_tile *t, size_t i, size_t lo, size_t hi
     }
 }
 
-static void fill(float *w, size_t lo, size_t hi, float value) {
-    for (size_t key = 0; key < lo; key++) w[key] = value;
-    for (size_t key = hi; key < NIGH_KV_BLOCK; key++) w[key] = value;
-}
-
-/* Softmax without its division, over the whole block; keys outside lo..hi-1 get weight 0, and a sum of numbers that are
- * not negative does not change when 0 is added. First all tops, so that the queries wait side by side. */
-ALWAYS void weigh_keys(const query_tile *t, size_t queries) {
-    float top[4] = { 0 };
-    UNROLL for (size_t i = 0; i < queries; i++) {
-        size_t lo = low_of(t, i), hi = high_of(t, i);
-        float *w = weights_at(t, i);
-        if (lo >= hi) continue;
-        if (t->a->softcap != 0.0f || t->a->slope) cap_and_distance(t, i, lo, hi);
-        if (hi - lo < NIGH_KV_BLOCK) fill(w, lo, hi, -__builtin_inff());
-        v16 a = v16_max(v16_load(w), v16_load(w + 16)), b = v16_max(v16_load(w + 32), v16_load(w + 48));
-        top[i] = v16_top(v16_max(a, b));
-    }
-    UNROLL for (size_t i = 0; i < queries; i++) {
-        size_t lo = low_of(t, i), hi = high_of(t, i), n = t->first + i;
-        float *w = weights_at(t, i);
-        UNSET v16 x[KEY_GROUPS];
-        if (lo >= hi) continue;
-        v16 by = v16_set1(top[i]);
-        UNROLL for (size_t g = 0; g < KEY_GROUPS; g++)
-            v16_store(w + 16 * g, x[g] = weights_of(v16_sub(v16_load(w + 16 * g), by)));
-        if (hi - lo < NIGH_KV_BLOCK) {
-            fill(w, lo, hi, 0.0f);
-            UNROLL for (size_t g = 0; g < KEY_GROUPS; g++) x[g] = v16_load(w + 16 * g);
-        }
-        t->part[n] = top[i];
-        t->part[nigh_attn_padded(t->a->count) + n] =
-            v16_sum(v16_add(v16_add(v16_add(x[0], x[1]), x[2]), x[3]));
+/* Keys lo..hi-1 of the block's 64 in x, `other` in place of the rest. */
+ALWAYS void keep_seen(v16 x[KEY_GROUPS], size_t lo, size_t hi, float other) {
+    if (hi - lo == NIGH_KV_BLOCK) return;
+    UNROLL for (size_t g = 0; g < KEY_GROUPS; g++) {
+        size_t first = nigh_max(lo, 16 * g), last = nigh_min(hi, 16 * g + 16);
+        x[g] = first < last ? v16_part(x[g], first - 16 * g, last - 16 * g, other) : v16_set1(other);
     }
 }
+ALWAYS void load_keys(v16 x[KEY_GROUPS], const float *p) {
+    UNROLL for (size_t g = 0; g < KEY_GROUPS; g++) x[g] = v16_load(p + 16 * g);
+}
+ALWAYS float top_of_keys(const v16 x[KEY_GROUPS]) {
+    return v16_top(v16_max(v16_max(x[0], x[1]), v16_max(x[2], x[3])));
+}
+ALWAYS float sum_of_keys(const v16 x[KEY_GROUPS]) { return v16_sum(v16_add(v16_add(v16_add(x[0], x[1]), x[2]), x[3])); }
 
 /* What turns the weights of a block into integers, for the keys lo..hi-1: ratio[span][key], 0 for the others, and what
  * turns their sums back. Queries that see the same keys share it. */
@@ -177,11 +160,9 @@ static void make_ratios(const query_tile *t, ratios *r, size_t lo, size_t hi) {
     for (size_t s = 0; s < dims / NIGH_KV_SPAN; s++) {
         float *ratio = r->ratio + s * NIGH_KV_BLOCK;
         UNSET v16 x[KEY_GROUPS];
-        memcpy(ratio, scales + s * NIGH_KV_BLOCK, NIGH_KV_BLOCK * sizeof *ratio);
-        fill(ratio, lo, hi, 0.0f);
-        UNROLL for (size_t g = 0; g < KEY_GROUPS; g++) x[g] = v16_load(ratio + 16 * g);
-        float most = v16_top(v16_max(v16_max(x[0], x[1]), v16_max(x[2], x[3])));
-        float sum = v16_sum(v16_add(v16_add(v16_add(x[0], x[1]), x[2]), x[3]));
+        load_keys(x, scales + s * NIGH_KV_BLOCK);
+        keep_seen(x, lo, hi, 0.0f);
+        float most = top_of_keys(x), sum = sum_of_keys(x);
         bool usable = most >= 0x1p-100f;
         v16 by = v16_set1(usable ? top / most : 0.0f);
         UNROLL for (size_t g = 0; g < KEY_GROUPS; g++) v16_store(ratio + 16 * g, v16_mul(x[g], by));
@@ -199,21 +180,54 @@ ALWAYS float *back_at(const query_tile *t, size_t i) {
     return t->a->scratch + NIGH_KV_BLOCK * (2 * dims + padded) + (t->first + i) * (dims / NIGH_KV_SPAN);
 }
 
-/* The weights of query i as integers; a query that sees nothing has none but 0. */
-ALWAYS void round_weights(const query_tile *t, ratios *r, size_t i) {
+/* The weights x of query i as integers. */
+ALWAYS void round_weights(const query_tile *t, ratios *r, size_t i, const v16 x[KEY_GROUPS]) {
     size_t lo = low_of(t, i), hi = high_of(t, i);
-    const float *w = weights_at(t, i);
     const v16 magic = v16_set1(12582912.0f);
-    UNSET float tmp[NIGH_KV_BLOCK];
-    if (lo < hi && (lo != r->lo || hi != r->hi)) make_ratios(t, r, lo, hi);
+    if (lo != r->lo || hi != r->hi) make_ratios(t, r, lo, hi);
     for (size_t s = 0; s < t->a->head_dim / NIGH_KV_SPAN; s++) {
         const float *ratio = r->ratio + s * NIGH_KV_BLOCK;
         int16_t *to = rounded_at(t, i, s);
-        if (lo >= hi) { memset(to, 0, NIGH_KV_BLOCK * sizeof *to); continue; }
-        UNROLL for (size_t g = 0; g < KEY_GROUPS; g++)
-            v16_store(tmp + 16 * g, v16_add(v16_mul(v16_load(w + 16 * g), v16_load(ratio + 16 * g)), magic));
-        for (size_t key = 0; key < NIGH_KV_BLOCK; key++) to[key] = (int16_t)nigh_bits32(tmp[key]);
+        UNROLL for (size_t g = 0; g < KEY_GROUPS; g += 2)
+            v16_store_low(to + 16 * g, v16_add(v16_mul(x[g], v16_load(ratio + 16 * g)), magic),
+                          v16_add(v16_mul(x[g + 1], v16_load(ratio + 16 * g + 16)), magic));
         back_at(t, i)[s] = r->back[s];
+    }
+}
+
+/* Integer weights of a query that sees nothing. */
+static void no_weights(const query_tile *t, size_t i) {
+    memset(rounded_at(t, i, 0), 0, t->a->head_dim / NIGH_KV_SPAN * NIGH_KV_BLOCK * sizeof(int16_t));
+}
+
+/* Softmax without its division, over the whole block; keys outside lo..hi-1 get weight 0, and a sum of numbers that are
+ * not negative does not change when 0 is added. First all tops, so that the queries wait side by side. */
+ALWAYS void weigh_keys(nigh_type type, const query_tile *t, ratios *r, size_t queries) {
+    float top[4] = { 0 };
+    UNSET v16 x[KEY_GROUPS];
+    UNROLL for (size_t i = 0; i < queries; i++) {
+        size_t lo = low_of(t, i), hi = high_of(t, i);
+        if (lo >= hi) continue;
+        if (t->a->softcap != 0.0f || t->a->slope) cap_and_distance(t, i, lo, hi);
+        load_keys(x, weights_at(t, i));
+        keep_seen(x, lo, hi, -__builtin_inff());
+        top[i] = top_of_keys(x);
+    }
+    UNROLL for (size_t i = 0; i < queries; i++) {
+        size_t lo = low_of(t, i), hi = high_of(t, i), n = t->first + i;
+        float *w = weights_at(t, i);
+        if (lo >= hi) {
+            if (nigh_kv_is_int(type)) no_weights(t, i);
+            continue;
+        }
+        v16 by = v16_set1(top[i]);
+        UNROLL for (size_t g = 0; g < KEY_GROUPS; g++) x[g] = v16_sub(v16_load(w + 16 * g), by);
+        UNROLL for (size_t g = 0; g < KEY_GROUPS; g += LANES_KEYS) weights_of(x + g, LANES_KEYS);
+        keep_seen(x, lo, hi, 0.0f);
+        t->part[n] = top[i];
+        t->part[nigh_attn_padded(t->a->count) + n] = sum_of_keys(x);
+        if (nigh_kv_is_int(type)) round_weights(t, r, i, x);
+        else UNROLL for (size_t g = 0; g < KEY_GROUPS; g++) v16_store(w + 16 * g, x[g]);
     }
 }
 
@@ -234,9 +248,7 @@ ALWAYS void score_tile(nigh_type type, const query_tile *t, ratios *r, size_t qu
         if (ints) score_ints(type, t, queries, at, 1);
         else score_floats(type, t, queries, at, 1);
     }
-    weigh_keys(t, queries);
-    if (ints)
-        UNROLL for (size_t i = 0; i < queries; i++) round_weights(t, r, i);
+    weigh_keys(type, t, r, queries);
 }
 
 /* row[i][d..] (from 0 when fresh) += weight * v for `chunks` * 16 values of the head and keys lo..hi-1. */

@@ -45,6 +45,25 @@ static inline __m256 raise(__m256 p, __m256 n) {
         _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(n), 23)));
 }
 static inline v16 v16_raise(v16 p, v16 n) { return (v16){ raise(p.a, n.a), raise(p.b, n.b) }; }
+#define LANES_PARTS
+static inline __m256 part_of(__m256 x, __m256i lanes, size_t lo, size_t hi, float other) {
+    __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)lo), lanes);
+    __m256i seen = _mm256_andnot_si256(below, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)hi), lanes));
+    return _mm256_blendv_ps(_mm256_set1_ps(other), x, _mm256_castsi256_ps(seen));
+}
+static inline v16 v16_part(v16 x, size_t lo, size_t hi, float other) {
+    return (v16){ part_of(x.a, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), lo, hi, other),
+                  part_of(x.b, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15), lo, hi, other) };
+}
+static inline void store_low(int16_t *to, v16 v) {
+    const __m256i low = _mm256_set1_epi32(0xffff);
+    __m256i a = _mm256_and_si256(_mm256_castps_si256(v.a), low), b = _mm256_and_si256(_mm256_castps_si256(v.b), low);
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8));
+}
+static inline void v16_store_low(int16_t *to, v16 a, v16 b) {
+    store_low(to, a);
+    store_low(to + 16, b);
+}
 static inline float v16_top(v16 v) {
     __m256 a = _mm256_max_ps(v.a, v.b);
     __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

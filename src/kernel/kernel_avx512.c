@@ -43,6 +43,15 @@ static inline v16 v16_raise(v16 p, v16 n) {
     __m512i shift = _mm512_slli_epi32(_mm512_castps_si512(n), 23);
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), shift));
 }
+#define LANES_PARTS
+static inline v16 v16_part(v16 x, size_t lo, size_t hi, float other) {
+    uint32_t mask = ((1u << hi) - 1) & ~((1u << lo) - 1);
+    return _mm512_mask_mov_ps(_mm512_set1_ps(other), (__mmask16)mask, x);
+}
+static inline void v16_store_low(int16_t *to, v16 a, v16 b) {
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtepi32_epi16(_mm512_castps_si512(a)));
+    _mm256_storeu_si256((__m256i *)(void *)(to + 16), _mm512_cvtepi32_epi16(_mm512_castps_si512(b)));
+}
 static inline float v16_top(v16 v) {
     __m256 a = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
     __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

@@ -9,6 +9,9 @@
  *     v16_top, v16_sum    one float: the largest of the lanes (a NaN may be passed over); their sum as a tree: lanes
  *                         8 apart, then 4, 2, 1
  *     v16_raise(p, n)     the bits of p + (the bits of n << 23), as integers
+ *     v16_part(x, lo, hi, other)      lanes lo..hi-1 of x, `other` in the rest; and
+ *     v16_store_low(to, a, b)         the low 16 bits of each lane of a, then of b, as int16
+ *                         (LANES_PARTS says that these two are defined; else they are taken from below)
  *
  * and, for pairs of int16, v16p, sixteen of them, and v16i, sixteen int32 lanes:
  *
@@ -83,5 +86,20 @@ static void lanes_matmul_float(const nigh_mat *m, const nigh_acts *a, float *out
     else if (m->type == NIGH_TYPE_F16) float_matmul(NIGH_TYPE_F16, m, a, out, stride, begin, end);
     else float_matmul(NIGH_TYPE_BF16, m, a, out, stride, begin, end);
 }
+
+#ifndef LANES_PARTS
+static inline v16 v16_part(v16 x, size_t lo, size_t hi, float other) {
+    UNSET float in[16], out[16];
+    v16_store(in, x);
+    for (size_t i = 0; i < 16; i++) out[i] = i >= lo && i < hi ? in[i] : other;
+    return v16_load(out);
+}
+static inline void v16_store_low(int16_t *to, v16 a, v16 b) {
+    UNSET float both[32];
+    v16_store(both, a);
+    v16_store(both + 16, b);
+    for (size_t i = 0; i < 32; i++) to[i] = (int16_t)nigh_bits32(both[i]);
+}
+#endif
 
 #include "kernel/kernel_attend.h"
