@@ -144,11 +144,11 @@ run:            ## install what is missing, build, start the node at http://127.
 test:           ## install what is missing, build, run every test; ends with "N passed, N failed, N skipped"
 	@tools/install.sh test || echo 'some packages are missing: the tests that need them are skipped'
 	@$(MAKE) -s --no-print-directory -j$$(nproc) all $(TIDY) $(UNIT) wasm arm golden-models
-	@JOBS=$$(nproc) tools/run_tests.sh $(TIDY) $(UNIT) $(SCRIPTS)
+	@JOBS=$${JOBS:-$$(nproc)} tools/run_tests.sh $(TIDY) $(UNIT) $(SCRIPTS)
 
 # For example: SAN=address,undefined or SAN=thread, TESTS="pool json", NIGH_SHORT=1
 test-native: all $(CHOSEN) golden-models    ## the C tests only, also under sanitizers
-	@JOBS=$$(nproc) tools/run_tests.sh $(CHOSEN)
+	@JOBS=$${JOBS:-$$(nproc)} tools/run_tests.sh $(CHOSEN)
 
 $B/bench/%: bench/%.c $(LIB)
 	@mkdir -p $(@D)
