@@ -233,6 +233,8 @@ static void finish(place_race *race) {
     pl->t = last->t;
     pl->try_began_ms = last->began_ms;
     place_hop_now(pl)->first_ms = last->first_ms;
+    if (!pl->a->begun && last->first_ms)    /* of a whole answer, which was played at its end */
+        pl->first_ms = (uint32_t)(last->began_ms - pl->a->start_ns / 1000000) + last->first_ms;
     nigh_call_result result = last->result;
     pl->race = NULL;
     forget_timer(race);

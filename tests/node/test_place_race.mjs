@@ -4,7 +4,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { startProvider } from '../web/provider.mjs';
-import { Node, anyModel, check, equal, main, sleep, test } from './node.mjs';
+import { Node, anyModel, check, equal, main, sanitized, sleep, test } from './node.mjs';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'nigh-race-'));
 const model = path.basename(anyModel() ?? 'none.gguf', '.gguf');
@@ -39,8 +39,8 @@ async function setUp() {
     measured: feature(['slow', 'quick'], { hedge: { after_ms: 3000, p95: true } }),
     'no-ground': feature(['handy', 'quick-json'], { rank: 'local-first' }),
     unsupported: feature(['handy', 'quick-json'], { rank: 'local-first', escalate: { when: ['unsupported'] } }),
-    'late-here': feature(['tiny', 'quick'], { rank: 'local-first', latency: { total_ms: 300 } }),
-    'late-here-on': feature(['tiny', 'quick'], { rank: 'local-first', latency: { total_ms: 300 }, escalate: { when: ['timeout'] } }),
+    'late-here': feature(['tiny', 'quick'], { rank: 'local-first', latency: { total_ms: 1000 } }),
+    'late-here-on': feature(['tiny', 'quick'], { rank: 'local-first', latency: { total_ms: 1000 }, escalate: { when: ['timeout'] } }),
     rate: feature(['tiny', 'quick'], { rank: 'local-first', escalate: { when: ['confidence'], threshold: 1, target_rate: 0 } }),
     few: feature(['tiny', 'quick'], { rank: 'local-first', escalate: { when: ['confidence'], threshold: 1, target_rate: 0.1 } }),
   };
@@ -123,6 +123,8 @@ on('hedge: a first target that speaks in time is left alone', async () => {
 on('hedge: a second target that fails changes nothing', async () => {
   const r = await ask('second-fails');
   equal([r.status, text(r), ends(r)], [200, SENTENCE, ['dead:failed', 'slow:ok']]);
+  const { first_ms: first, ms } = r.nigh_receipt;
+  check(first >= 600 && first <= ms + 2, `first word after ${first} of ${ms} ms`);
   const s = await stream('second-fails');
   equal([s.text, s.done, ends(s)], [SENTENCE, true, ['dead:failed', 'slow:ok']]);
 });
@@ -183,8 +185,11 @@ on('unsupported and timeout of a model here are grounds only where they are decl
   const none = await ask('no-ground', json), on = await ask('unsupported', json);
   equal([none.status >= 400, none.error?.code], [true, 'unsupported_value'], none.raw);
   equal([on.status, ends(on)], [200, ['handy:unsupported', 'quick-json:ok']], on.raw);
-  const many = { max_tokens: 100000, ignore_eos: true, n: 1, temperature: 1, seed: 1 };
-  const late = await ask('late-here', many), went = await ask('late-here-on', many);
+  const crowd = Array.from({ length: sanitized ? 6 : 40 }, () => n.post('/v1/completions', { prompt: 'a', max_tokens: 480, ignore_eos: true })
+    .then((r) => r.text()));
+  await sleep(50);
+  const [late, went] = await Promise.all([ask('late-here'), ask('late-here-on')]);
+  await Promise.all(crowd);
   equal([late.status, late.error?.code], [504, 'policy_timeout'], late.raw.slice(0, 300));
   equal([went.status, ends(went)], [200, ['tiny:timeout', 'quick:ok']], went.raw.slice(0, 300));
 });
