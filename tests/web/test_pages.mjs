@@ -55,6 +55,23 @@ up('a conversation, with its own receipt, stopped and begun anew', async () => {
   await page.waitForFunction(() => document.querySelectorAll('#log li').length === 4);
   equal(await page.locator('#log b').count(), 0, 'what is said is text and nothing else');
   await page.waitForFunction(() => !document.querySelector('#forget').disabled);
+  // A stop keeps what was said, and is no failure.
+  await page.evaluate(() => { window.ownFetch = window.fetch; window.fetch = (u, o) => (/chat/.test(u) ? new Promise((_, no) => {
+    o.signal.addEventListener('abort', () => no(new DOMException('', 'AbortError'))); }) : ownFetch(u, o)); });
+  await page.locator('#say').fill('Wait');
+  await page.keyboard.press('Enter');
+  await page.locator('#chat-stop').waitFor();
+  await page.keyboard.press('Escape');
+  await page.waitForFunction(() => document.querySelector('#chat-receipt').textContent === 'Stopped.');
+  equal([await page.locator('#log li').count(), await page.locator('#chat-receipt.bad').count()], [5, 0]);
+  await page.evaluate(() => { window.fetch = ownFetch; });
+  // An answer without a word is one, too.
+  const empty = [{ choices: [{ delta: { content: '' }, finish_reason: 'stop' }] }].map((o) => `data: ${JSON.stringify(o)}\n\n`).join('');
+  await page.route('**/v1/chat/completions', (r) => r.fulfill({ contentType: 'text/event-stream', body: `${empty}data: [DONE]\n\n` }));
+  await page.locator('#say').fill('Silence?');
+  await page.locator('#send').click();
+  await page.waitForFunction(() => document.querySelectorAll('#log li').length === 7 && !document.querySelector('#forget').disabled);
+  check(/\(nothing\)$/.test(await page.locator('#log li').last().textContent()), await page.locator('#log li').last().textContent());
   await page.locator('#forget').click();
   equal(await page.locator('#log li').count(), 0);
   equal(page.said, []);

@@ -1,5 +1,6 @@
 // test_sdk.mjs - the SDK in a real browser: both places, streams, stopping, who goes first, errors, adapters, probe.
 import { existsSync, readFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
 import path from 'node:path';
 import { Node, check, equal, main, program, root, shipped, test } from '../node/node.mjs';
 import { closeAll, launch, n, newContext, openPage, up } from './browser.mjs';
@@ -13,6 +14,8 @@ test('one table of errors: the SDK has the one of status.h', async () => {
   equal(own.map((r) => r.slice(1, 5)), rows.map((r) => r.slice(1, 5)));
 });
 
+// On a machine that others use, times are printed and only gross faults are failures.
+const busy = process.env.NIGH_BUSY || loadavg()[0] > 0.75 * cpus().length;
 let page = null, context = null;
 up('a page opens the tab and the node', async () => {
   context = await newContext();
@@ -251,7 +254,7 @@ up('the probe takes less than 300 ms, is kept, and speaks in words', async () =>
   check(/will run (well|slowly): about [\d.]+ tokens\/s/.test(got.small.text), got.small.text);
   equal(got.huge.grade, 'not');
   check(/4,295 MB/.test(got.huge.text), got.huge.text);
-  check(got.first.ms < (process.env.NIGH_BUSY ? 3000 : 300), `it took ${got.first.ms} ms`);
+  check(got.first.ms < (busy ? 3000 : 300), `it took ${got.first.ms} ms`);
   console.log(`  probe: ${got.first.ms} ms, ${got.first.gops.toFixed(2)} GOP/s, ${got.first.engine}`);
 });
 
