@@ -6,7 +6,8 @@
  * key and value in registers. */
 /* ---- attention: one block of 64 keys ---- */
 
-enum { KEY_GROUPS = NIGH_KV_BLOCK / 16, INT_CHUNKS = LANES_VALUES > 1 ? 2 : 1 /* of a span of 32 values */ };
+enum { KEY_GROUPS = NIGH_KV_BLOCK / 16, INT_CHUNKS = LANES_VALUES > 1 ? 2 : 1 /* of a span of 32 values */,
+       SPREAD = LANES_KEYS == 4 /* integers so fast that asking has to be spread: ask_rest */ };
 
 /* A run of queries that are worked on together, and the keys and values as they are read: from the cache as it is, or
  * unpacked to f32, which pays when more queries need them than registers hold. */
@@ -47,6 +48,17 @@ ALWAYS v16p load_pairs(nigh_type type, const uint8_t *half, size_t at) {
 ALWAYS void ask_for(const uint8_t *p, size_t bytes) {
     for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, LANES_FETCH);
 }
+/* Over a cache of integers the loops over keys and values are shorter than a core needs to bring what they would ask
+ * for, and what it cannot keep under way holds up its loads, too (measured: as long as if the block were read without
+ * computing). So they ask for the first half of the next block's integers, and the second, with the scales, is asked
+ * for between them, in equal parts at `spots` places. */
+ALWAYS void ask_rest(nigh_type type, const query_tile *t, size_t spot, size_t spots) {
+    if (!SPREAD || !nigh_kv_is_int(type) || !t->next_k || t->first) return;
+    size_t dims = t->a->head_dim, begin = NIGH_KV_BLOCK * dims * nigh_kv_value_bytes(type) / 2;
+    size_t lines = (nigh_kv_half_bytes(type, dims) - begin) / 64;
+    for (size_t i = 2 * lines * spot / spots; i < 2 * lines * (spot + 1) / spots; i++)
+        __builtin_prefetch((i < lines ? t->next_k + i * 64 : t->next_v + (i - lines) * 64) + begin, 0, LANES_FETCH);
+}
 /* Scores of `queries` queries with `groups` groups of 16 keys from group `at` on. */
 ALWAYS void score_floats(nigh_type type, const query_tile *t, size_t queries, size_t at, size_t groups) {
     size_t dims = t->a->head_dim, bytes = 16 * nigh_kv_value_bytes(type);
@@ -76,7 +88,7 @@ ALWAYS v16p pair_of(const int16_t *p) {
 
 /* The same over integers: span by span, exact inside of one. */
 ALWAYS void score_ints(nigh_type type, const query_tile *t, size_t queries, size_t at, size_t groups) {
-    size_t dims = t->a->head_dim, bytes = 32 * nigh_kv_value_bytes(type), spans = dims / NIGH_KV_SPAN;
+    size_t dims = t->a->head_dim, bytes = (SPREAD ? 16 : 32) * nigh_kv_value_bytes(type), spans = dims / NIGH_KV_SPAN;
     const uint8_t *ask = t->next_k && t->first == 0 ? t->next_k + at * dims / 2 * bytes : NULL;
     const int16_t *q = nigh_attn_ints(t->a, t->first);
     const float *by = nigh_attn_scales(t->a, t->first), *scales = nigh_kv_scales(type, t->k, dims);
@@ -207,6 +219,7 @@ ALWAYS void weigh_keys(nigh_type type, const query_tile *t, ratios *r, size_t qu
     UNSET v16 x[KEY_GROUPS];
     UNROLL for (size_t i = 0; i < queries; i++) {
         size_t lo = low_of(t, i), hi = high_of(t, i);
+        ask_rest(type, t, i, 3 * queries);
         if (lo >= hi) continue;
         if (t->a->softcap != 0.0f || t->a->slope) cap_and_distance(t, i, lo, hi);
         load_keys(x, weights_at(t, i));
@@ -216,6 +229,7 @@ ALWAYS void weigh_keys(nigh_type type, const query_tile *t, ratios *r, size_t qu
     UNROLL for (size_t i = 0; i < queries; i++) {
         size_t lo = low_of(t, i), hi = high_of(t, i), n = t->first + i;
         float *w = weights_at(t, i);
+        ask_rest(type, t, queries + 2 * i, 3 * queries);
         if (lo >= hi) {
             if (nigh_kv_is_int(type)) no_weights(t, i);
             continue;
@@ -226,6 +240,7 @@ ALWAYS void weigh_keys(nigh_type type, const query_tile *t, ratios *r, size_t qu
         keep_seen(x, lo, hi, 0.0f);
         t->part[n] = top[i];
         t->part[nigh_attn_padded(t->a->count) + n] = sum_of_keys(x);
+        ask_rest(type, t, queries + 2 * i + 1, 3 * queries);
         if (nigh_kv_is_int(type)) round_weights(t, r, i, x);
         else UNROLL for (size_t g = 0; g < KEY_GROUPS; g++) v16_store(w + 16 * g, x[g]);
     }
@@ -321,7 +336,7 @@ ALWAYS void half_chunks(nigh_type type, const query_tile *t, size_t queries, siz
     size_t dims = t->a->head_dim, bytes = 32 * nigh_kv_value_bytes(type);
     size_t step = dims / NIGH_KV_SPAN * NIGH_KV_BLOCK;
     const int16_t *w = rounded_at(t, 0, d / NIGH_KV_SPAN);
-    const uint8_t *ask = t->first == 0 ? t->next_v : NULL;
+    const uint8_t *ask = t->first == 0 && (!SPREAD || 2 * d < dims) ? t->next_v : NULL;
     UNROLL for (size_t i = 0; i < queries; i++)
         UNROLL for (size_t c = 0; c < chunks; c++) sum[i][c] = v16i_zero();
     for (size_t pair = lo; pair < hi; pair++) {
@@ -429,7 +444,7 @@ static void lanes_attend(const nigh_attn *a, size_t block, float *part) {
     if (a->count <= LANES_DIRECT && a->next) {
         t.next_k = a->next;
         t.next_v = a->next + half;
-        if (nigh_kv_is_int(a->type)) ask_for_scales(&t);
+        if (nigh_kv_is_int(a->type) && !SPREAD) ask_for_scales(&t);
     }
     if (a->type == NIGH_TYPE_F32) attend_f32(t);
     else if (a->type == NIGH_TYPE_F16) attend_f16(t, lo, hi);
