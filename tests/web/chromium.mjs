@@ -14,6 +14,7 @@ mkdirSync(art, { recursive: true });
 // Every request is written down by the browser's own network stack, whoever made it: page, worker, service worker. No
 // name outside this machine is resolved; who asks for one stands in the log all the same.
 const logs = [];
+process.on('exit', () => logs.forEach((file) => rmSync(file, { force: true }))); // of a run that did not come to look at them
 const flags = () => {
   const log = path.join(art, `netlog-${process.pid}-${logs.length}.json`);
   logs.push(log);
