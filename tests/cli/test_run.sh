@@ -89,9 +89,9 @@ check_fails "long prompt" 3 "the context has room for 8; shorten it, or give mor
 check_fails "large context" 3 "more than the [0-9]+ that this model was made for; give less with -c" \
     run "$model" -c 4000000 -p x
 echo "not a model" > "$tmp/bad.gguf"
-check_fails "no GGUF file" 6 "^nigh run: bad.gguf: " run "$tmp/bad.gguf" -p x -q
+check_fails "no GGUF file" 6 "^nigh run: .*bad.gguf: " run "$tmp/bad.gguf" -p x -q
 head -c 300000 "$model" > "$tmp/cut.gguf"
-check_fails "a cut file" 6 "^nigh run: cut.gguf: " run "$tmp/cut.gguf" -p x -q
+check_fails "a cut file" 6 "^nigh run: .*cut.gguf: " run "$tmp/cut.gguf" -p x -q
 check_fails "a folder" 1 "not a regular file" run "$tmp/" -p x
 if truncate -s 8T "$tmp/huge.gguf" 2> /dev/null; then
     check_fails "more than this machine has" 4 "the weights would take [0-9]+ MiB, but this machine has [0-9]+ MiB" \

@@ -22,7 +22,7 @@ class Skip extends Error {}
 const HOW = [ // pattern of a command, in words how it is run here, and the deed; the first that matches counts
   [/^cd /, 'is a place, not a test', () => {}],
   [/^make run\b/, 'started, asked for /health, stopped', () => serve('make', ['-C', root, 'run', 'ARGS=--port 0'])],
-  [/^make (test|tidy|test-native|fuzz|bench|bench-kernel|clean|uninstall)\b/, 'planned only: it runs long, or itself',
+  [/^(\w+=\S+ )*make (test|tidy|test-native|fuzz|bench|bench-kernel|clean|uninstall)\b/, 'planned only: it runs long, or itself',
     (command) => sh(command.replace('make', `make -n -C ${root}`))],
   [/^(sudo )?make install\b/, 'into a folder of its own',
     () => sh(`make -s -C ${root} install PREFIX=${folder}/prefix && ${folder}/prefix/bin/nigh --version`)],
