@@ -11,6 +11,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 trap 'trap "" TERM; kill 0; exit 130' INT TERM       # jobs in the background do not see Ctrl-C by themselves
 mkdir "$folder/counts" "$folder/tmp"
+chmod 711 "$folder" && chmod 1777 "$folder/tmp"      # for tests that give up their rights on the way
 export TMPDIR=$folder/tmp
 run() {
     case $1 in
