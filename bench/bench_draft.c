@@ -16,31 +16,27 @@
 #include "engine/draft_model.c"
 #undef nigh_sampler_pick
 
-#include "base/os.h"
 #include "base/pool.h"
 #include "engine/gguf.h"
-#include "engine/speculate.h"
+#include "forced.h"
 #include "kernel/kernel.h"
 
-enum { ROUNDS = 3, TEXT_MAX = 1 << 20, SOURCE_MAX = 256, ANSWER_MAX = 128 };
+enum { ROUNDS = 3, SOURCE_MAX = 256, ANSWER_MAX = 128 };
 
 typedef struct {
     const nigh_model *large, *small;
     nigh_pool *pool;
-    nigh_runner *runner;
-    nigh_session *session;
-    float *forced, *rows;
-    nigh_ids source, answer;
+    forced_answer a;
 } bench;
 
 /* What the small model is made to say. */
 static struct { const bench *b; const nigh_session *session; double rate; } forcing;
 
 int32_t forced_pick(nigh_sampler *s, const float *logits) {
-    uint64_t at = nigh_session_count(forcing.session) - forcing.b->source.len;
+    uint64_t at = nigh_session_count(forcing.session) - forcing.b->a.source.len;
     (void)s, (void)logits;
-    if (at >= forcing.b->answer.len) return 0;
-    int32_t right = forcing.b->answer.ptr[at];
+    if (at >= forcing.b->a.answer.len) return 0;
+    int32_t right = forcing.b->a.answer.ptr[at];
     double draw = (double)((at + 1) * 0x9e3779b97f4a7c15u >> 40) / (double)(1 << 24);
     return draw < forcing.rate ? right : right ? right - 1 : 1;
 }
@@ -48,16 +44,6 @@ int32_t forced_pick(nigh_sampler *s, const float *logits) {
 static int fail(const char *what) {
     fprintf(stderr, "bench_draft: %s\n", what);
     return 1;
-}
-
-static nigh_status read_ids(const nigh_tokenizer *t, const char *path, size_t most, nigh_ids *ids, nigh_err *err) {
-    nigh_buf text = NIGH_BUF(TEXT_MAX);
-    nigh_status status = nigh_file_read(&text, path, err);
-    *ids = NIGH_IDS(TEXT_MAX);
-    if (status == NIGH_OK) status = nigh_tokenizer_encode(t, nigh_buf_str(&text), (nigh_encode_opts){ 0 }, ids, err);
-    nigh_buf_release(&text);
-    ids->len = nigh_min(ids->len, most);
-    return status;
 }
 
 /* As nigh_draft_model_new, but for any two models. */
@@ -72,41 +58,7 @@ static nigh_status new_draft(nigh_draft_model **out, const bench *b, nigh_err *e
         d->all[i] = FIRST_WEIGHT;
         d->right[i] = FIRST_WEIGHT * first_rate[i];
     }
-    return make_parts(d, b->small, b->pool, (uint32_t)(b->source.len + b->answer.len + NIGH_DRAFT_MAX), err);
-}
-
-/* Writes the whole answer; its seconds. */
-static nigh_status write_answer(bench *b, nigh_speculation *sp, nigh_draft_cost *cost, double *seconds, nigh_err *err) {
-    nigh_generation *g = NULL;
-    nigh_step step = { 0 };
-    const nigh_tokenizer *own = nigh_model_tokenizer(b->large);
-    NIGH_TRY(nigh_runner_prompt(b->runner, b->session, b->source.ptr, (uint32_t)b->source.len, b->rows, err));
-    nigh_speculation_start(sp, b->source.ptr, b->source.len);
-    nigh_status status = nigh_generation_new(&g, own, (nigh_generate_opts){ .ignore_end = true }, NULL, 0, err);
-    uint64_t begin = nigh_os_now_ns();
-    for (size_t i = 0; i < b->answer.len && status == NIGH_OK; i++) {
-        if (!nigh_speculation_has_row(sp)) {
-            double expected = 1;
-            nigh_speculation_guess(sp, cost, 1, &expected, NIGH_DRAFT_MAX);
-            uint64_t from = nigh_os_now_ns();
-            nigh_batch_item item = nigh_speculation_item(sp, b->rows);
-            status = nigh_runner_eval(b->runner, &item, 1, err);
-            nigh_draft_cost_add(cost, sp->count, nigh_os_now_ns() - from);
-            nigh_speculation_evaluated(sp);
-        }
-        int32_t token = b->answer.ptr[i];
-        b->forced[token] = 1;
-        if (status == NIGH_OK) status = nigh_speculation_step(sp, g, b->forced, &step, err);
-        b->forced[token] = 0;
-    }
-    *seconds = (double)(nigh_os_now_ns() - begin) / 1e9;
-    nigh_generation_free(g);
-    return status;
-}
-
-static int by_size(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    return make_parts(d, b->small, b->pool, (uint32_t)(b->a.source.len + b->a.answer.len + NIGH_DRAFT_MAX), err);
 }
 
 /* One line: the answer plainly and with the small model, in turns, after one of each that is not counted. */
@@ -118,17 +70,18 @@ static nigh_status measure(bench *b, double rate, nigh_err *err) {
     memset(cost, 0, sizeof cost);
     nigh_status status = new_draft(&d, b, err);
     for (int drafts = 0; drafts < 2 && status == NIGH_OK; drafts++)
-        status = nigh_speculation_init(&sp[drafts], b->session, drafts, err);
+        status = nigh_speculation_init(&sp[drafts], b->a.session, drafts, err);
     sp[1].model = d;
     forcing.b = b;
     forcing.rate = rate;
     for (int round = 0; round <= ROUNDS; round++)
         for (int drafts = 0; drafts < 2 && status == NIGH_OK; drafts++) {
             forcing.session = d->session;
-            status = write_answer(b, &sp[drafts], &cost[drafts], &seconds[drafts][round], err);
+            status = forced_write(&b->a, &sp[drafts], &cost[drafts], &seconds[drafts][round], err);
         }
-    for (int i = 0; i < 2 && status == NIGH_OK; i++) qsort(seconds[i] + 1, ROUNDS, sizeof(double), by_size);
-    double n = (double)b->answer.len, plain = n / seconds[0][1 + ROUNDS / 2], fast = n / seconds[1][1 + ROUNDS / 2];
+    double n = (double)b->a.answer.len, plain = 0, fast = 0;
+    if (status == NIGH_OK) plain = n / forced_median(seconds[0] + 1, ROUNDS);
+    if (status == NIGH_OK) fast = n / forced_median(seconds[1] + 1, ROUNDS);
     if (status == NIGH_OK)
         printf("%.2f,%.2f,%.2f,%.3f,%llu,%llu,%.2f\n", rate, plain, fast, fast / plain,
                (unsigned long long)sp[1].drafted, (unsigned long long)sp[1].accepted, d->ns / 1e6);
@@ -149,12 +102,13 @@ static nigh_status open_models(bench *b, char **argv, nigh_tokenizer **t, nigh_e
     for (int i = 0; i < 2; i++) NIGH_TRY(nigh_model_open(&models[i], files[i].bytes, o, err));
     b->large = models[0];
     b->small = models[1];
+    b->a.own = nigh_model_tokenizer(b->large);
     NIGH_TRY(nigh_gguf_parse(&vocabulary, files[2].bytes, err));
     NIGH_TRY(nigh_tokenizer_open(t, &vocabulary, err));
-    NIGH_TRY(nigh_runner_new(&b->runner, b->large, b->pool, SOURCE_MAX, err));
-    NIGH_TRY(read_ids(*t, argv[5], SOURCE_MAX, &b->source, err));
-    NIGH_TRY(read_ids(*t, argv[6], ANSWER_MAX, &b->answer, err));
-    return nigh_session_new(&b->session, b->large, (uint32_t)(b->source.len + b->answer.len + 1), err);
+    NIGH_TRY(nigh_runner_new(&b->a.runner, b->large, b->pool, SOURCE_MAX, err));
+    NIGH_TRY(forced_ids(*t, argv[5], SOURCE_MAX, &b->a.source, err));
+    NIGH_TRY(forced_ids(*t, argv[6], ANSWER_MAX, &b->a.answer, err));
+    return nigh_session_new(&b->a.session, b->large, (uint32_t)(b->a.source.len + b->a.answer.len + 1), err);
 }
 
 int main(int argc, char **argv) {
@@ -166,9 +120,9 @@ int main(int argc, char **argv) {
     size_t vocab = nigh_model_about(b.large)->vocab;
     if (nigh_tokenizer_count(t) > nigh_min(vocab, nigh_model_about(b.small)->vocab))
         return fail("a model lacks tokens of this vocabulary");
-    b.forced = nigh_alloc(vocab, sizeof *b.forced);
-    b.rows = nigh_alloc((1 + NIGH_DRAFT_MAX) * vocab, sizeof *b.rows);
-    if (!b.forced || !b.rows) return fail("no memory");
+    b.a.forced = nigh_alloc(vocab, sizeof *b.a.forced);
+    b.a.rows = nigh_alloc((1 + NIGH_DRAFT_MAX) * vocab, sizeof *b.a.rows);
+    if (!b.a.forced || !b.a.rows) return fail("no memory");
     printf("rate,plain_tps,drafting_tps,ratio,guessed,right,small_ms\n");
     for (int i = 7; i < argc; i++)
         if (measure(&b, atof(argv[i]), &err) != NIGH_OK) return fail(err.text);

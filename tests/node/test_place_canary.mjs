@@ -7,36 +7,16 @@ import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, readFileSyn
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { startProvider } from '../web/provider.mjs';
-import { Node, anyModel, check, equal, main, program, skip, sleep, test } from './node.mjs';
+import { Node, anyModel, check, equal, folder, main, program, random, skip, sleep, test } from './node.mjs';
+import { iban, luhn, valuesFrom } from './values.mjs';
 
 const MARK = '31415926', CANARIES = Number(process.env.NIGH_CANARIES ?? 1200);
 const SEED = Number(process.env.NIGH_SEED ?? Date.now() % 1e9);
 const model = path.basename(anyModel() ?? 'none.gguf', '.gguf');
-const folder = mkdtempSync(path.join(tmpdir(), 'nigh-canary-'));
+const home = folder('canary');
 const provider = await startProvider();
 
-let state = SEED >>> 0;
-function rand() {
-  state = (state + 0x6d2b79f5) >>> 0;
-  let t = Math.imul(state ^ (state >>> 15), 1 | state);
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-}
-const below = (k) => Math.floor(rand() * k);
-const digits = (k) => Array.from({ length: k }, () => below(10)).join('');
-
-function luhn(body) {
-  let sum = 0;
-  [...body].reverse().forEach((d, i) => {
-    const v = Number(d) * (i % 2 ? 1 : 2);
-    sum += v > 9 ? v - 9 : v;
-  });
-  return body + ((10 - (sum % 10)) % 10);
-}
-const iban = (bban) => {
-  const rest = BigInt(`${bban}131400`) % 97n;
-  return `DE${String(98n - rest).padStart(2, '0')}${bban}`;
-};
+const rand = random(SEED), { below, digits } = valuesFrom(rand);
 const spaced = (text) => text.match(/.{1,4}/g).join(' ');
 const kinds = [
   () => `k${digits(4)}.${MARK}@firm-${digits(3)}.de`,
@@ -65,7 +45,7 @@ const feature = (place, cls, more = {}) => ({ class: cls, place, rank: 'cost',
 const allow = ['--allow-private', `127.0.0.1:${provider.port}`];
 
 async function setUp() {
-  const edgeFile = path.join(folder, 'edge.json');
+  const edgeFile = path.join(home, 'edge.json');
   // The edge hands on to the provider itself, so that what reaches it is seen there.
   writeFileSync(edgeFile, JSON.stringify({ version: 1, classes, targets: { on: cloud('any?echo=1') },
     features: { relay: { class: 'public', place: ['on'] } }, aliases: { 'relay-model': 'relay' } }));
@@ -87,7 +67,7 @@ async function setUp() {
   features['p-kept'] = feature(['chat'], 'personal', { cache: 'user', degrade: ['cache:stale<=1h', 'error'] });
   features['p-queued'] = feature(['gone'], 'personal', { degrade: ['queue:<=1h', 'error'] });
   features['s-mixed'] = feature(['mid', 'chat', 'tiny'], 'secret');
-  const file = path.join(folder, 'features.json');
+  const file = path.join(home, 'features.json');
   writeFileSync(file, JSON.stringify({ version: 1, classes, targets, features }));
   return { edge, n: await Node.start(['--policy', file, '--queue', '256', '--context', '512', ...allow]),
     features: Object.keys(features) };

@@ -4,34 +4,17 @@
 // one that nobody gave. No answer holds a placeholder of its own, nor a value that its caller did not send.
 //   NIGH_RESTORES=10000 node tests/node/test_place_restore.mjs     NIGH_SEED=N for the same texts again
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { lastUserText, startProvider } from '../web/provider.mjs';
-import { Node, check, equal, main, program, test } from './node.mjs';
+import { Node, check, equal, folder, main, program, random, test } from './node.mjs';
+import { iban, luhn, valuesFrom } from './values.mjs';
 
 const CASES = Number(process.env.NIGH_RESTORES ?? 1000), SEED = Number(process.env.NIGH_SEED ?? Date.now() % 1e9), AT_ONCE = 12;
 const TOKEN = /<([A-Z_]+)_(\d+)_([a-z0-9]{4})>/g;
-const folder = mkdtempSync(path.join(tmpdir(), 'nigh-restore-')), tenants = ['acme', 'other'];
+const home = folder('restore'), tenants = ['acme', 'other'];
 
-let state = SEED >>> 0;
-function rand() {
-  state = (state + 0x6d2b79f5) >>> 0;
-  let t = Math.imul(state ^ (state >>> 15), 1 | state);
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-}
-const below = (k) => Math.floor(rand() * k), of = (list) => list[below(list.length)];
-const digits = (k) => Array.from({ length: k }, () => below(10)).join('');
-function luhn(body) {
-  let sum = 0;
-  [...body].reverse().forEach((d, i) => {
-    const v = Number(d) * (i % 2 ? 1 : 2);
-    sum += v > 9 ? v - 9 : v;
-  });
-  return body + ((10 - (sum % 10)) % 10);
-}
-const iban = (bban) => `DE${String(98n - (BigInt(`${bban}131400`) % 97n)).padStart(2, '0')}${bban}`;
+const rand = random(SEED), { below, digits } = valuesFrom(rand), of = (list) => list[below(list.length)];
 const kinds = [() => `p${digits(6)}@firm-${digits(4)}.de`, () => luhn(`4${digits(14)}`), () => iban(digits(18)),
   () => `sk-proj-${digits(8)}a9Kx${digits(6)}bQzR7tLmN2vW8yE4uHpJ`, () => `password=ab\\c${digits(6)}x`, () => `192.0.2.${1 + below(250)}`];
 const fillers = ['please write', 'and', '<EMAIL_1>', 'EMAIL_', 'the 世界 \u{1f98a}', '{"a": 1}', '<', 'email_1_', '<b>now</b>', 'it costs 12.50',
@@ -84,18 +67,18 @@ function plan(body) {
 const provider = await startProvider({ plan });
 async function setUp() {
   const makeKey = (tenant) => spawnSync(program, ['serve', '--new-key', '--tenant', tenant, '--user', 'u'],
-    { encoding: 'utf8', env: { ...process.env, NIGH_HOME: folder } }).stdout.trim();
+    { encoding: 'utf8', env: { ...process.env, NIGH_HOME: home } }).stdout.trim();
   const keys = tenants.map(makeKey);
   const cloud = (api) => ({ tier: 'cloud', model: 'any', api, url: provider.url, region: 'FR', retention: 'none', trains: false,
     cost: { in: 0, out: 0 }, can: ['tools', 'json'] });
   const feature = (target, more = {}) => ({ class: 'personal', place: [target], retention: { prompt: '0', output: '1h', cache: '1h' },
     degrade: ['error'], ...more });
-  const file = path.join(folder, 'features.json');
+  const file = path.join(home, 'features.json');
   writeFileSync(file, JSON.stringify({ version: 1,
     classes: { personal: { level: 1, may_cross: ['device', 'cloud:redacted'], redact: ['pii', 'secrets'] } },
     targets: { chat: cloud('openai-chat'), claude: cloud('anthropic'), responses: cloud('openai-responses') },
     features: { chat: feature('chat'), claude: feature('claude'), responses: feature('responses'), kept: feature('chat', { cache: 'tenant' }) } }));
-  return { keys, n: await Node.start(['--policy', file, '--allow-private', `127.0.0.1:${provider.port}`], { home: folder }) };
+  return { keys, n: await Node.start(['--policy', file, '--allow-private', `127.0.0.1:${provider.port}`], { home }) };
 }
 const all = await setUp().catch((e) => ({ error: e }));
 
